@@ -1,0 +1,156 @@
+"""A checked view of the client's JSON, which is never mutated.
+
+Only what routing depends on is checked; everything else is the provider's to judge, so that a field which is new today
+passes tomorrow without a release of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Any, Literal
+
+import orjson
+
+from router.errors import BadRequest
+
+Need = Literal["tools", "vision", "json"]
+
+# JSON strings and brackets: all that is needed to find a top-level key without rebuilding the document.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]', re.DOTALL)
+_COLON = re.compile(rb"\s*:")
+_MODEL_MEMBER = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*+")', re.DOTALL)
+
+
+class Chat:
+    """One chat-completions request: the bytes as sent and what was read from them.
+
+    `raw`: the body exactly as the client sent it (or as another door of ours wrote it). `body`: the parsed document;
+    treat it as frozen. `native`: for a request that came through another API's door, that API's dialect name and the
+    original bytes, so that a provider of the same dialect gets them untouched.
+    """
+
+    __slots__ = ("__dict__", "raw", "body", "model", "messages", "stream", "native")
+
+    def __init__(self, raw: bytes, body: dict[str, Any], native: tuple[str, bytes] | None = None) -> None:
+        self.raw = raw
+        self.body = body
+        self.model: str = _checked_model(body)
+        self.messages: list[dict[str, Any]] = _checked_messages(body)
+        self.stream: bool = _checked_stream(body)
+        self.native = native
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Chat:
+        """Raises `BadRequest` for anything that is not a chat-completions request."""
+        return cls(raw, parse_object(raw))
+
+    @cached_property
+    def needs(self) -> frozenset[Need]:
+        """What a target must be able to do: `tools`, `vision`, `json`."""
+        found: set[Need] = set()
+        if self.body.get("tools") or self.body.get("functions"):
+            found.add("tools")
+        response_format = self.body.get("response_format")
+        if isinstance(response_format, dict) and response_format.get("type") in ("json_schema", "json_object"):
+            found.add("json")
+        if any(_has_image(message.get("content")) for message in self.messages):
+            found.add("vision")
+        return frozenset(found)
+
+    def with_model(self, model: str) -> bytes:
+        """The body as sent with only the value of the top-level `model` replaced; megabytes are not rebuilt."""
+        span = _model_span(self.raw)
+        if span is None:
+            return encode({**self.body, "model": model})
+        return b"%b%b%b" % (self.raw[: span[0]], orjson.dumps(model), self.raw[span[1] :])
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Client bytes → JSON object. Raises `BadRequest` (syntax, encoding, nesting, or not an object)."""
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_json")
+    return body
+
+
+def encode(document: Any) -> bytes:
+    """JSON bytes of a document that holds client data. Raises `BadRequest` where it is nested too deeply to write."""
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError as error:
+        raise BadRequest(f"The request body cannot be forwarded: {error}", code="invalid_json") from None
+
+
+def _checked_model(body: dict[str, Any]) -> str:
+    model = body.get("model")
+    if model is None:
+        raise BadRequest("You must provide a model parameter.", param="model", code="missing_required_parameter")
+    if not isinstance(model, str):
+        raise BadRequest("'model' must be a string.", param="model", code="invalid_type")
+    return model
+
+
+def _checked_messages(body: dict[str, Any]) -> list[dict[str, Any]]:
+    messages = body.get("messages")
+    if messages is None:
+        raise BadRequest("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
+    if not isinstance(messages, list):
+        raise BadRequest("'messages' must be an array.", param="messages", code="invalid_type")
+    if not messages:
+        raise BadRequest("'messages' must not be empty.", param="messages", code="empty_array")
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise BadRequest(f"'{where}' must be an object.", param=where, code="invalid_type")
+        if not isinstance(message.get("role"), str):
+            raise BadRequest(f"'{where}.role' must be a string.", param=f"{where}.role", code="invalid_type")
+        content = message.get("content")
+        if content is None or isinstance(content, str):
+            continue
+        if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+            raise BadRequest(
+                f"'{where}.content' must be a string or an array of content parts.",
+                param=f"{where}.content",
+                code="invalid_type",
+            )
+    return messages
+
+
+def _checked_stream(body: dict[str, Any]) -> bool:
+    stream = body.get("stream")
+    if stream is None or isinstance(stream, bool):
+        return bool(stream)
+    raise BadRequest("'stream' must be a boolean.", param="stream", code="invalid_type")
+
+
+def _has_image(content: Any) -> bool:
+    return isinstance(content, list) and any(part.get("type") in ("image_url", "input_image") for part in content)
+
+
+def _model_span(raw: bytes) -> tuple[int, int] | None:
+    """Byte span of the value of the top-level `model` member; None where it stands twice, or is not to be found.
+
+    Two of them are an attempt, or an accident, in which the provider may read the other one than we did.
+    """
+    if raw.count(b'"model"') == 1 and (only := _MODEL_MEMBER.search(raw)):
+        return only.span(1)
+    depth = 0
+    span: tuple[int, int] | None = None
+    expects_value = False
+    for token in _TOKEN.finditer(raw):
+        text = token.group()
+        if text in (b"{", b"["):
+            depth += 1
+        elif text in (b"}", b"]"):
+            depth -= 1
+        elif depth == 1 and expects_value:
+            if span is not None:
+                return None
+            span, expects_value = token.span(), False
+        elif depth == 1 and _COLON.match(raw, token.end()):
+            expects_value = text == b'"model"' or (b"\\" in text and orjson.loads(text) == "model")
+    return span

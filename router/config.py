@@ -1,0 +1,389 @@
+"""Configuration: `.env` and environment → frozen dataclasses, with every fault reported at once.
+
+Precedence: command-line flags, then real environment variables, then the file. A variable that is set but empty counts
+as unset, as compose files write it. To add a setting: a field of `Settings` (or `Target`) and a row in `_GLOBAL` (or
+`_TIER_SETTINGS`), then `.env.example` and the README's table; a test holds the three together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from router.vendors import VENDORS, Vendor
+
+DEFAULT_TIERS = ("simple", "medium", "complex", "reasoning")
+CAPABILITIES = frozenset({"tools", "vision", "json"})
+_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `faults`: one line each, naming the variable; never a key's value."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A tier's provider, model, base URL and key, and how long to wait for them. Times in seconds."""
+
+    tier: str
+    vendor: Vendor
+    model: str
+    base_url: str
+    api_key: str = field(repr=False)
+    connect_timeout: float
+    attempt_timeout: float
+    first_token_timeout: float
+    stream_idle_timeout: float
+    fallbacks: tuple[str, ...] = ()
+    context_window: int | None = None
+    capabilities: frozenset[str] = CAPABILITIES
+    input_price: float | None = None  # USD per million tokens
+    output_price: float | None = None
+
+    @property
+    def route(self) -> str:
+        """`provider/model`: how responses, logs and metrics name this target."""
+        return f"{self.vendor.name}/{self.model}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the server was told. Times in seconds; `targets` holds configured tiers only, in `tiers` order."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - a container must be reachable; the README says how to bind elsewhere
+    port: int = 4000
+    model_name: str = "virtusoul-v1"
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    admin_api_keys: tuple[str, ...] = field(default=(), repr=False)
+    log_level: str = "INFO"
+    log_format: str = "text"
+    log_prompts: bool = False
+    timeout: float = 120.0
+    connect_timeout: float = 5.0
+    attempt_timeout: float | None = None
+    first_token_timeout: float | None = None
+    stream_idle_timeout: float = 60.0
+    retries: int = 2
+    cooldown_failures: int = 5
+    cooldown: float = 15.0
+    stream_recovery: str = "error"
+    keepalive: float = 15.0
+    max_body_mb: float = 32.0
+    max_concurrency: int = 1000
+    workers: int = 1
+    drain_timeout: float = 30.0
+    confidence_threshold: float = 0.60
+    low_confidence_tier: str | None = None
+    routing_bias: float = 0.0
+    ort_threads: int = 1
+    cascade: bool | None = None  # None: what the shipped artefacts were measured to be best with
+    models_dir: Path | None = None  # None: the shipped `models/`
+    training_data: Path | None = None
+    tiers: tuple[str, ...] = DEFAULT_TIERS
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def max_body_bytes(self) -> int:
+        return int(self.max_body_mb * 1024 * 1024)
+
+    @cached_property
+    def serving(self) -> Mapping[str, str]:
+        """Tier → the configured tier that serves it: itself, else `medium`, else the nearest above, else below."""
+        return {tier: serving for tier in self.tiers if (serving := self._serving(tier)) is not None}
+
+    def _serving(self, tier: str) -> str | None:
+        for candidate in (tier, "medium"):
+            if candidate in self.targets:
+                return candidate
+        here = self.tiers.index(tier)
+        nearest = [*self.tiers[here + 1 :], *reversed(self.tiers[:here])]
+        return next((candidate for candidate in nearest if candidate in self.targets), None)
+
+
+# --- parsing one value: each raises ValueError with what was expected ------------------------------------------------
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(raw: str) -> int:
+        if not re.fullmatch(r"[+-]?\d+", raw) or not low <= int(raw) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(raw)
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(raw: str) -> float:
+        try:
+            value = float(raw)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return value
+
+    return parse
+
+
+def _flag(raw: str) -> bool:
+    if raw.lower() not in _FLAGS:
+        raise ValueError("1 or 0")
+    return _FLAGS[raw.lower()]
+
+
+def _one_of(*choices: str, upper: bool = False) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        value = raw.upper() if upper else raw.lower()
+        if value not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return value
+
+    return parse
+
+
+def _names(raw: str) -> tuple[str, ...]:
+    return tuple(name for part in raw.split(",") if (name := part.strip()))
+
+
+def _tier_names(raw: str) -> tuple[str, ...]:
+    names = tuple(name.lower() for name in _names(raw))
+    if not names or len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
+        raise ValueError("different names of letters, digits, '-' and '_', comma-separated")
+    return names
+
+
+def _capabilities(raw: str) -> frozenset[str]:
+    names = frozenset(name.lower() for name in _names(raw))
+    if names - CAPABILITIES - {"none"}:
+        raise ValueError("any of tools, vision, json, comma-separated (or none)")
+    return names - {"none"}
+
+
+def _header_safe(raw: str) -> str:
+    if not raw.isprintable() or not raw.isascii():
+        raise ValueError("printable ASCII, as it travels in a header")
+    return raw
+
+
+def _keys(raw: str) -> tuple[str, ...]:
+    return _names(_header_safe(raw))
+
+
+def _url(raw: str) -> str:
+    parts = urlsplit(raw)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("an http:// or https:// URL without query or fragment")
+    if parts.username or parts.password:
+        raise ValueError("a URL without user and password in it; the key has a variable of its own")
+    _ = parts.port  # raises ValueError by itself
+    return raw.rstrip("/")
+
+
+_SECONDS = _number(0.001, 86_400)
+_PRICE = _number(0, 1_000_000)
+
+# Variable → (field of Settings, parser).
+_GLOBAL: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "HOST": ("host", _text),
+    "PORT": ("port", _integer(0, 65_535)),
+    "MODEL_NAME": ("model_name", _header_safe),
+    "API_KEY": ("api_keys", _keys),
+    "ADMIN_API_KEY": ("admin_api_keys", _keys),
+    "LOG_LEVEL": ("log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", upper=True)),
+    "LOG_FORMAT": ("log_format", _one_of("text", "json")),
+    "LOG_PROMPTS": ("log_prompts", _flag),
+    "TIMEOUT": ("timeout", _SECONDS),
+    "CONNECT_TIMEOUT": ("connect_timeout", _SECONDS),
+    "ATTEMPT_TIMEOUT": ("attempt_timeout", _SECONDS),
+    "FIRST_TOKEN_TIMEOUT": ("first_token_timeout", _SECONDS),
+    "STREAM_IDLE_TIMEOUT": ("stream_idle_timeout", _SECONDS),
+    "RETRIES": ("retries", _integer(0, 20)),
+    "COOLDOWN_FAILURES": ("cooldown_failures", _integer(1, 1_000_000)),
+    "COOLDOWN": ("cooldown", _number(0, 86_400)),
+    "STREAM_RECOVERY": ("stream_recovery", _one_of("error", "buffer")),
+    "KEEPALIVE": ("keepalive", _number(0, 86_400)),
+    "MAX_BODY_MB": ("max_body_mb", _number(0.001, 4096)),
+    "MAX_CONCURRENCY": ("max_concurrency", _integer(1, 1_000_000)),
+    "WORKERS": ("workers", _integer(1, 256)),
+    "DRAIN_TIMEOUT": ("drain_timeout", _number(0, 86_400)),
+    "CONFIDENCE_THRESHOLD": ("confidence_threshold", _number(0, 1)),
+    "LOW_CONFIDENCE_TIER": ("low_confidence_tier", lambda raw: raw.lower()),
+    "ROUTING_BIAS": ("routing_bias", _number(-1, 1)),
+    "ORT_THREADS": ("ort_threads", _integer(1, 256)),
+    "CASCADE": ("cascade", _flag),
+    "MODELS_DIR": ("models_dir", Path),
+    "TRAINING_DATA": ("training_data", Path),
+    "TIERS": ("tiers", _tier_names),
+}
+
+# Suffix of {TIER}_… → (field of Target, parser).
+_TIER_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "PROVIDER": ("vendor", lambda raw: VENDORS[_one_of(*VENDORS)(raw)]),
+    "MODEL": ("model", _header_safe),
+    "API_KEY": ("api_key", _header_safe),
+    "BASE_URL": ("base_url", _url),
+    "FALLBACKS": ("fallbacks", lambda raw: tuple(name.lower() for name in _names(raw))),
+    "CONTEXT_WINDOW": ("context_window", _integer(1, 1_000_000_000)),
+    "CAPABILITIES": ("capabilities", _capabilities),
+    "INPUT_PRICE": ("input_price", _PRICE),
+    "OUTPUT_PRICE": ("output_price", _PRICE),
+    "CONNECT_TIMEOUT": ("connect_timeout", _SECONDS),
+    "ATTEMPT_TIMEOUT": ("attempt_timeout", _SECONDS),
+    "FIRST_TOKEN_TIMEOUT": ("first_token_timeout", _SECONDS),
+    "STREAM_IDLE_TIMEOUT": ("stream_idle_timeout", _SECONDS),
+}
+
+
+def read_environment(env_file: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """The file's variables with the real environment laid over them. `env_file` None: `.env` here, if there is one.
+
+    Raises `ConfigError` for a file that was named but cannot be read.
+    """
+    path = env_file or Path(".env")
+    from_file: dict[str, str] = {}
+    if env_file is not None or path.is_file():
+        try:
+            with path.open(encoding="utf-8") as stream:
+                from_file = {key: value for key, value in dotenv_values(stream=stream).items() if value}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError([f"--env {path}: cannot be read ({error.__class__.__name__})"]) from None
+    return {**from_file, **{key: value for key, value in environ.items() if value}}
+
+
+def load(env: Mapping[str, str], *, demo: bool = False) -> Settings:
+    """Variables → settings. Raises `ConfigError` with every fault. `demo`: each tier is served by `echo`."""
+    faults: list[str] = []
+    values = {name: _parse(variable, env, parser, faults) for variable, (name, parser) in _GLOBAL.items()}
+    settings = Settings(**{name: value for name, value in values.items() if value is not None})
+    if not settings.admin_api_keys:
+        settings = replace(settings, admin_api_keys=settings.api_keys)
+    if settings.model_name in settings.tiers:
+        faults.append(f"MODEL_NAME: {settings.model_name!r} is a tier's name; it must be another")
+    if settings.low_confidence_tier and settings.low_confidence_tier not in settings.tiers:
+        faults.append(f"LOW_CONFIDENCE_TIER: {settings.low_confidence_tier!r} is no tier ({', '.join(settings.tiers)})")
+    if demo:
+        targets = {tier: _demo_target(tier, settings) for tier in settings.tiers}
+    else:
+        targets = {
+            tier: target for tier in settings.tiers if (target := _target(tier, env, settings, faults)) is not None
+        }
+    if faults:
+        raise ConfigError(faults)
+    return replace(settings, targets=MappingProxyType(targets), warnings=tuple(_likely_typos(env, settings)))
+
+
+def _parse(variable: str, env: Mapping[str, str], parser: Callable[[str], Any], faults: list[str]) -> Any:
+    raw = env.get(variable, "").strip()
+    if not raw:
+        return None
+    try:
+        return parser(raw)
+    except ValueError as error:
+        shown = "" if variable.endswith("API_KEY") or variable.endswith("BASE_URL") else f" (got {raw[:60]!r})"
+        faults.append(f"{variable}: must be {error}{shown}")
+        return None
+
+
+def env_prefix(tier: str) -> str:
+    """`long-context` → `LONG_CONTEXT_`."""
+    return tier.upper().replace("-", "_") + "_"
+
+
+def _target(tier: str, env: Mapping[str, str], settings: Settings, faults: list[str]) -> Target | None:
+    prefix = env_prefix(tier)
+    faults.extend(_misspelt(prefix, env, settings))
+    before = len(faults)
+    values = {
+        name: value
+        for suffix, (name, parser) in _TIER_SETTINGS.items()
+        if (value := _parse(prefix + suffix, env, parser, faults)) is not None
+    }
+    if len(faults) > before or not values:
+        return None
+    vendor: Vendor | None = values.get("vendor")
+    if vendor is None:
+        faults.append(f"{prefix}PROVIDER: not set, though other {prefix}… variables are; one of {', '.join(VENDORS)}")
+        return None
+    if "model" not in values and vendor.dialect != "echo":
+        faults.append(f"{prefix}MODEL: not set; the model that {vendor.name} is asked for")
+    if "base_url" not in values and vendor.needs_base_url:
+        faults.append(f"{prefix}BASE_URL: not set, and {vendor.name} has no default")
+    if "api_key" not in values and vendor.needs_key and "base_url" not in values:
+        faults.append(f"{prefix}API_KEY: not set, and {vendor.name} needs a key")
+    for name in values.get("fallbacks", ()):
+        if name not in settings.tiers:
+            faults.append(f"{prefix}FALLBACKS: {name!r} is no tier ({', '.join(settings.tiers)})")
+    if len(faults) > before:
+        return None
+    values.setdefault("model", "echo")
+    return _with_defaults(tier, vendor, values, settings)
+
+
+def _with_defaults(tier: str, vendor: Vendor, values: dict[str, Any], settings: Settings) -> Target:
+    attempt = values.get("attempt_timeout") or settings.attempt_timeout or settings.timeout
+    defaults = {
+        "base_url": vendor.base_url,
+        "api_key": "",
+        "connect_timeout": settings.connect_timeout,
+        "attempt_timeout": attempt,
+        "first_token_timeout": settings.first_token_timeout or attempt,
+        "stream_idle_timeout": settings.stream_idle_timeout,
+    }
+    return Target(tier=tier, **{**defaults, **values})
+
+
+def _demo_target(tier: str, settings: Settings) -> Target:
+    return _with_defaults(tier, VENDORS["echo"], {"vendor": VENDORS["echo"], "model": "echo"}, settings)
+
+
+def _misspelt(prefix: str, env: Mapping[str, str], settings: Settings) -> list[str]:
+    """`{TIER}_…` variables that mean nothing, each with the name that was probably meant."""
+    longer = [env_prefix(tier) for tier in settings.tiers if env_prefix(tier).startswith(prefix) and env_prefix(tier) != prefix]
+    faults = []
+    for variable in sorted(env):
+        suffix = variable.removeprefix(prefix)
+        if suffix == variable or suffix in _TIER_SETTINGS or any(variable.startswith(other) for other in longer):
+            continue
+        close = difflib.get_close_matches(suffix, _TIER_SETTINGS, n=1, cutoff=0.5)
+        meant = f"; did you mean {prefix}{close[0]}?" if close else f"; known: {', '.join(_TIER_SETTINGS)}"
+        faults.append(f"{variable}: no such setting of a tier{meant}")
+    return faults
+
+
+def _likely_typos(env: Mapping[str, str], settings: Settings) -> list[str]:
+    """Variables one or two letters away from one of ours, and models for tiers that do not exist: warned of only."""
+    warnings = []
+    for variable in sorted(env):
+        if variable in _GLOBAL or any(variable.startswith(env_prefix(tier)) for tier in settings.tiers):
+            continue
+        close = difflib.get_close_matches(variable, _GLOBAL, n=1, cutoff=0.88)
+        if close:
+            warnings.append(f"{variable}: unknown; did you mean {close[0]}?")
+        elif variable.endswith("_PROVIDER") and env[variable].lower() in VENDORS:
+            warnings.append(f"{variable}: there is no such tier; TIERS names {', '.join(settings.tiers)}")
+    return warnings
+
+
+def masked(key: str) -> str:
+    """How a key may be shown: enough to tell two apart, too little to use."""
+    if not key:
+        return "none"
+    return f"{key[:3]}…{key[-2:]}" if len(key) >= 12 else "set"

@@ -1,0 +1,352 @@
+"""The attempt loop: which target is asked next, until one answer is committed.
+
+`decide` is the retry table, pure. `Dispatcher.run` is the thin loop around it: one deadline over all attempts, a
+circuit per tier, and the commit point: the whole body, or the first content of a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from time import perf_counter
+
+from router.chat import Chat
+from router.config import Settings, Target
+from router.errors import Failure, NotConfigured, UpstreamError
+from router.health import Health
+from router.metrics import Record
+from router.policy import Plan, larger_window
+from router.providers import Dialect, dialect_for
+from router.providers.dialect import Outgoing, Piece, Reply, StreamReader, Usage
+from router.providers.failures import not_the_dialect
+from router.sse import Decoder, SseError
+from router.upstream import MAX_ERROR_BYTES, MAX_RESPONSE_BYTES, Response, Upstream, silent
+
+# Exponential backoff with full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter).
+BACKOFF_BASE = 0.25
+BACKOFF_CAP = 8.0
+# A `Retry-After` beyond this is not waited for while a fallback could serve at once.
+PATIENCE_WITH_FALLBACK = 10.0
+# After the finish reason, only usage and the end marker can still come; a provider that sends neither is not waited for.
+_AFTER_FINISH_SECONDS = 1.0
+
+
+class Move(enum.Enum):
+    RETRY = "retry"
+    FALLBACK = "fallback"
+    STOP = "stop"
+
+
+# Failure → what to do while retries are left, and what once they are not.
+_TABLE: dict[Failure, tuple[Move, Move]] = {
+    Failure.CONNECT: (Move.RETRY, Move.FALLBACK),
+    Failure.RESET: (Move.RETRY, Move.FALLBACK),
+    Failure.SILENT: (Move.FALLBACK, Move.FALLBACK),  # asking again costs the same silence again
+    Failure.RATE_LIMITED: (Move.RETRY, Move.FALLBACK),
+    Failure.SERVER: (Move.RETRY, Move.FALLBACK),
+    Failure.AUTH: (Move.STOP, Move.STOP),
+    Failure.CLIENT: (Move.STOP, Move.STOP),
+    Failure.CONTEXT_LENGTH: (Move.FALLBACK, Move.FALLBACK),
+    Failure.CONTENT_FILTER: (Move.STOP, Move.STOP),
+    Failure.PREFILL: (Move.FALLBACK, Move.FALLBACK),
+    Failure.BROKEN_STREAM: (Move.FALLBACK, Move.FALLBACK),
+}
+# Failures that say something about the target's health; the rest are about the request.
+_COUNTS = frozenset(
+    {Failure.CONNECT, Failure.RESET, Failure.SILENT, Failure.RATE_LIMITED, Failure.SERVER, Failure.BROKEN_STREAM}
+)
+
+
+def decide(failure: Failure, *, attempt: int, retries: int) -> Move:
+    """The next move after attempt number `attempt` (from 1) of one target failed."""
+    again, exhausted = _TABLE[failure]
+    return again if attempt <= retries else exhausted
+
+
+def wait_before_retry(attempt: int, retry_after: float | None, jitter: Callable[[float, float], float]) -> float:
+    """Seconds to wait after attempt number `attempt` (from 1); the upstream's wish is a lower bound."""
+    backoff = jitter(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2 ** (attempt - 1)))
+    return max(backoff, retry_after or 0.0)
+
+
+class Opened:
+    """A committed stream. Iterate `batches` to its end, then look at `usage`; `close` in any case."""
+
+    def __init__(
+        self, response: Response, reader: StreamReader, decoder: Decoder, target: Target, held: list[Piece]
+    ) -> None:
+        self.target = target
+        self._response = response
+        self._reader = reader
+        self._decoder = decoder
+        self._held = held
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._reader.usage
+
+    @property
+    def native(self) -> bool:
+        return self._reader.native
+
+    async def until_content(self) -> None:
+        """Reads on to the first content (or the end) and holds what came. Raises `UpstreamError`."""
+        while not (self._reader.ended or any(piece.content for piece in self._held)):
+            data = await self._response.next()
+            if not data:
+                if self._reader.finished:
+                    return
+                raise _cut(self.target, Failure.RESET)
+            self._feed(data)
+
+    async def until_end(self, idle: float, deadline: float) -> None:
+        """Holds the whole stream (STREAM_RECOVERY=buffer). Raises `UpstreamError` if it breaks."""
+        held: list[Piece] = []
+        size = 0
+        async with aclosing(self.batches(idle, deadline)) as batches:
+            async for batch in batches:
+                size += sum(len(piece.data) for piece in batch)
+                if size > MAX_RESPONSE_BYTES:
+                    raise not_the_dialect(self.target, f"more than {MAX_RESPONSE_BYTES} bytes")
+                held += batch
+        self._held = held
+
+    async def batches(self, idle: float, deadline: float) -> AsyncIterator[list[Piece]]:
+        """Pieces as they come, in the batches they come in; ends when the answer is whole.
+
+        Raises `UpstreamError` (BROKEN_STREAM) when the stream is cut, stalls for `idle` seconds or passes `deadline`
+        (loop time): nothing truncated is ever taken for complete.
+        """
+        reader = self._reader
+        if self._held:
+            held, self._held = self._held, []
+            yield held
+        loop = asyncio.get_running_loop()
+        while not reader.ended:
+            patience = _AFTER_FINISH_SECONDS if reader.finished else idle
+            try:
+                async with asyncio.timeout_at(min(deadline, loop.time() + patience)):
+                    data = await self._response.next()
+            except TimeoutError:
+                if reader.finished:
+                    break
+                raise self._stalled(loop.time() >= deadline, idle) from None
+            except UpstreamError as error:
+                if reader.finished:
+                    break
+                raise _cut(self.target, Failure.BROKEN_STREAM) from error
+            if not data:
+                if reader.finished:
+                    break
+                raise _cut(self.target, Failure.BROKEN_STREAM)
+            self._feed(data)
+            if self._held:
+                held, self._held = self._held, []
+                yield held
+        if rest := reader.close():
+            yield rest
+
+    async def finish(self) -> None:
+        """The answer is whole: the connection goes back to the pool."""
+        await self._response.finish()
+
+    def close(self) -> None:
+        self._response.close()
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            for event in self._decoder.feed(data):
+                self._held += self._reader.feed(event)
+        except SseError as error:
+            raise not_the_dialect(self.target, str(error)) from None
+
+    def _stalled(self, at_deadline: bool, idle: float) -> UpstreamError:
+        what = "was still streaming at the request's deadline" if at_deadline else f"sent nothing for {idle:g} s"
+        return UpstreamError(
+            f"The stream of tier '{self.target.tier}' ({self.target.route}) {what}; the answer is not complete.",
+            Failure.BROKEN_STREAM,
+            status=504,
+            type="timeout_error",
+            code="stream_timeout",
+        )
+
+
+class Dispatcher:
+    """Runs plans against the pool. One per process; `settings` is passed in, for it can be swapped."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        health: Health,
+        *,
+        jitter: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._upstream = upstream
+        self._health = health
+        self._jitter = jitter
+
+    async def run(self, chat: Chat, plan: Plan, settings: Settings, record: Record, deadline: float) -> Reply | Opened:
+        """One committed answer. Raises `UpstreamError` when no target gave one, `NotConfigured` when there is none.
+
+        `deadline`: loop time. `record` is filled on the way: tier, provider, attempts, retries, fallbacks.
+        """
+        if not plan.targets:
+            raise NotConfigured("No tier is configured; set MEDIUM_PROVIDER and its model and key, or use --demo.")
+        remaining = list(plan.targets)
+        first_error: UpstreamError | None = None
+        while remaining:
+            target = remaining.pop(0)
+            _name(record, target, plan)
+            if not self._health.permit(target.tier, record):
+                error, reason = self._circuit_error(target), "circuit_open"
+            else:
+                try:
+                    return await self._serve(target, chat, settings, record, deadline, bool(remaining))
+                except UpstreamError as failed:
+                    error, reason = failed, failed.failure.value
+            if error.failure is Failure.CONTEXT_LENGTH:
+                remaining = larger_window(remaining, target)
+            first_error = first_error or error
+            if _TABLE[error.failure][1] is Move.STOP and reason != "circuit_open":
+                raise error
+            if remaining and asyncio.get_running_loop().time() < deadline:
+                record.fallbacks.append((target.tier, remaining[0].tier, reason))
+            else:
+                break
+        assert first_error is not None  # noqa: S101 - the loop ran at least once
+        raise first_error
+
+    async def _serve(
+        self, target: Target, chat: Chat, settings: Settings, record: Record, deadline: float, has_fallback: bool
+    ) -> Reply | Opened:
+        """All attempts of one target. Raises the last `UpstreamError`."""
+        dialect = dialect_for(target.vendor.dialect)
+        outgoing = dialect.request(chat, target)
+        record.dropped = outgoing.dropped
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        while True:
+            attempt += 1
+            record.attempts += 1
+            probing = self._health.is_open(target.tier)
+            try:
+                answer = await self._attempt(target, dialect, outgoing, chat, settings, record, deadline)
+            except UpstreamError as error:
+                self._judge(target, error, record)
+                retries = 0 if probing else settings.retries
+                if decide(error.failure, attempt=attempt, retries=retries) is not Move.RETRY:
+                    raise
+                wait = wait_before_retry(attempt, error.retry_after, self._jitter)
+                if loop.time() + wait >= deadline or (has_fallback and wait > PATIENCE_WITH_FALLBACK):
+                    raise
+                if not self._health.permit(target.tier, record):  # this failure opened the circuit
+                    raise
+                record.retries.append((target.tier, error.failure.value))
+                await asyncio.sleep(wait)
+                record.waited_seconds += wait
+            except BaseException:  # the client left, or a fault of ours: no verdict on the target
+                self._health.abandoned(target.tier, record)
+                raise
+            else:
+                if probing or isinstance(answer, Reply):
+                    self._health.succeeded(target.tier)
+                return answer
+
+    async def _attempt(
+        self,
+        target: Target,
+        dialect: Dialect,
+        outgoing: Outgoing,
+        chat: Chat,
+        settings: Settings,
+        record: Record,
+        deadline: float,
+    ) -> Reply | Opened:
+        """One call of one target, up to the commit point."""
+        began = perf_counter()
+        sent = asyncio.get_running_loop().time()
+        response: Response | None = None
+        try:
+            limit = target.first_token_timeout if chat.stream else target.attempt_timeout
+            async with asyncio.timeout_at(min(deadline, sent + min(limit, target.attempt_timeout))) as patience:
+                response = await self._upstream.send(
+                    target, dialect, outgoing, chat, request_id=record.request_id, stream=chat.stream
+                )
+                if response.status != 200:
+                    body = await response.read(target.attempt_timeout, MAX_ERROR_BYTES)
+                    raise dialect.error(response.status, response.headers, body, target)
+                if not chat.stream:
+                    patience.reschedule(deadline)
+                    body = await response.read(target.attempt_timeout)
+                    return dialect.response(body, chat, target)
+                await _expect_stream(response, dialect, chat, target)
+                patience.reschedule(min(deadline, sent + limit))
+                opened = Opened(response, dialect.stream(chat, target), Decoder(), target, [])
+                await opened.until_content()
+            if settings.stream_recovery == "buffer":
+                await opened.until_end(target.stream_idle_timeout, deadline)
+            response = None  # the stream is the caller's now
+            return opened
+        except TimeoutError:
+            where = "did not answer" if response is None else "sent no content"
+            raise silent(target, f"{where} within {asyncio.get_running_loop().time() - sent:.1f} s") from None
+        finally:
+            record.waited_seconds += perf_counter() - began
+            if response is not None:
+                response.close()
+
+    def stream_ended(self, opened: Opened, error: UpstreamError | None) -> None:
+        """The relay's verdict on a committed stream."""
+        if error is None:
+            self._health.succeeded(opened.target.tier)
+        else:
+            self._health.failed(opened.target.tier, error)
+
+    def _judge(self, target: Target, error: UpstreamError, record: Record) -> None:
+        if error.failure in _COUNTS:
+            self._health.failed(target.tier, error)
+        elif error.failure is Failure.AUTH:
+            self._health.abandoned(target.tier, record)
+        else:  # the provider is alive: it understood the request well enough to refuse it
+            self._health.succeeded(target.tier)
+
+    def _circuit_error(self, target: Target) -> UpstreamError:
+        """What a client is told while the circuit is open: the failure that opened it, and when to come back."""
+        seconds = max(1.0, self._health.retry_in(target.tier))
+        last = self._health.last_error(target.tier)
+        status, failure = (last.status, last.failure) if last else (503, Failure.SERVER)
+        return UpstreamError(
+            f"Tier '{target.tier}' ({target.route}) is resting after repeated failures"
+            f"{f'; the last: {last.message}' if last else ''}",
+            failure,
+            status=status,
+            type=last.type if last else "overloaded_error",
+            code="circuit_open",
+            retry_after=max(seconds, (last.retry_after or 0.0) if last else 0.0),
+        )
+
+
+def _name(record: Record, target: Target, plan: Plan) -> None:
+    record.tier, record.provider, record.model = target.tier, target.vendor.name, target.model
+    record.requested_tier = plan.wanted if plan.wanted != target.tier else ""
+
+
+async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, target: Target) -> None:
+    """Raises `UpstreamError` for a 200 that is a document, not a stream: most often an error in disguise."""
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if "json" in kind:
+        dialect.response(await response.read(target.attempt_timeout), chat, target)  # raises the error that it holds
+    if "json" in kind or "html" in kind:
+        raise not_the_dialect(target, f"{kind} where a stream was asked for")
+
+
+def _cut(target: Target, failure: Failure) -> UpstreamError:
+    return UpstreamError(
+        f"The stream of tier '{target.tier}' ({target.route}) was cut; the answer is not complete.",
+        failure,
+        code="stream_cut",
+    )
+

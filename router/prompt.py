@@ -1,0 +1,163 @@
+"""Which text is classified: the one definition that serving, training and `/classify` share.
+
+The last request that a person wrote, and nothing else. System prompts, assistant turns and tool results never steer
+the tier; blocks that an agent harness writes into a user message are taken out; a short follow-up ("yes, do it") is
+read together with what it follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Blocks that agent harnesses put into user messages. Only closed blocks are taken out, so that a person who asks what
+# a tag means is still understood.
+HARNESS_TAGS = (
+    "system-reminder", "system_reminder", "environment_details", "environment_context", "user_info",
+    "project_layout", "open_and_recently_viewed_files", "additional_data", "attached_files", "current_file",
+    "command-name", "command-message", "local-command-stdout", "local-command-stderr", "local-command-caveat",
+    "ide_opened_file", "ide_selection", "ide_diagnostics", "user_instructions", "user_rules", "rules",
+    "system-notification", "task-notification", "function_results", "tool_result", "tool_results",
+    "git_status", "agent_skills", "mcp_instructions",
+)  # fmt: skip
+# Tags in which a harness wraps the person's own words: where one is found, only its inside counts.
+ASK_TAGS = ("user_query", "user_message", "user_request", "feedback", "task")
+
+# How many user turns before a follow-up are read with it (SPEC: one or two).
+MAX_EARLIER_TURNS = 2
+FOLLOW_UP_MAX_CHARS = 60
+FOLLOW_UP_MAX_WORDS = 9
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+# Says nothing by itself: agreement, continuation, "again". Whole message of such words = follow-up.
+_GO_ON = frozenset(
+    """
+    yes yeah yep yup y ok okay k sure right correct exactly agreed please pls do it that this so go ahead on continue
+    proceed more next again retry try keep going start begin now then finish complete sounds looks good great perfect
+    fine nice lgtm approved confirm confirmed both all first second third one two option either the a an and just
+    shorter longer simpler better different another no nope not why how elaborate expand redo
+    sí si claro vale adelante continúa sigue hazlo dale oui vas-y vas y continue d'accord daccord ja genau weiter mach
+    los bitte sim pode continua faz ok va bene sì avanti tak dalej dobrze evet devam tamam да давай продолжай дальше
+    хорошо ага ладно так далі はい お願いします 続けて 네 응 계속 好 好的 是 是的 继续 可以 对 行 繼續 نعم اكمل تابع हाँ हां जारी
+    """.split()
+)
+# Points at something said before.
+_POINTERS = frozenset(
+    """
+    it its it's that that's this these those them they their there same above previous earlier last former latter
+    former instead também eso esto lo das dies ça cela isso это этого его 它 这个 那个 这 那 上面 それ これ その 그거 그것
+    """.split()
+)
+_LINKS = frozenset("and but also now then or so plus instead y et und e и а но також і".split())
+_FRAGMENT_STARTS = frozenset("in with without for using as to on from at by like en mit auf ohne с на без avec sans con sem".split())
+# Complete in themselves, however short: they must not inherit the weight of the turn before.
+_SOCIAL = frozenset(
+    """
+    thanks thank thx ty cheers hello hi hey bye goodbye welcome lol haha cool awesome wow gracias merci danke obrigado
+    obrigada grazie спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다 안녕 شكرا धन्यवाद dziękuję teşekkürler dank
+    """.split()
+)
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_CJK_FOLLOW_UP_MAX_CHARS = 8
+_CJK_POINTS_BACK = re.compile("继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|続け|お願い|それ|もっと|계속|그거|다시|更|呢$")
+
+
+def text_to_classify(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text that decides the tier of a chat: "" if no person wrote any.
+
+    A turn that only returns tool results has no user text of its own, so the newest user text before it, which it
+    belongs to, is found and its tier kept.
+    """
+    turns = _human_turns(messages)
+    newest = next(turns, "")
+    parts = [newest]
+    while is_follow_up(parts[-1]) and len(parts) <= MAX_EARLIER_TURNS:
+        earlier = next(turns, "")
+        if not earlier:
+            break
+        parts.append(earlier)
+    return "\n".join(reversed(parts))
+
+
+def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Any:
+    """Texts of the user messages, newest first, without those that are empty once harness blocks are out."""
+    for message in reversed(messages):
+        if message.get("role") == "user" and (text := human_text(message.get("content"))):
+            yield text
+
+
+def human_text(content: Any) -> str:
+    """The person's words in one message's `content` (a string, or parts of which the text ones count)."""
+    if isinstance(content, str):
+        return strip_harness(content)
+    if not isinstance(content, list):
+        return ""
+    texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
+    return "\n".join(kept for text in texts if (kept := strip_harness(text)))
+
+
+def strip_harness(text: str) -> str:
+    """`text` without harness blocks, trimmed. Linear in the length, whatever the input: no backtracking."""
+    if "</" not in text:
+        return text.strip()
+    for tag in HARNESS_TAGS:
+        text = _cut_blocks(text, f"<{tag}", f"</{tag}>")
+    for tag in ASK_TAGS:
+        opening, closing = f"<{tag}>", f"</{tag}>"
+        start = text.find(opening)
+        end = text.rfind(closing)
+        if 0 <= start < end:
+            return text[start + len(opening) : end].replace(closing, "").replace(opening, "").strip()
+    return text.strip()
+
+
+def _cut_blocks(text: str, opening: str, closing: str) -> str:
+    if closing not in text:
+        return text
+    kept: list[str] = []
+    position = 0
+    while (start := text.find(opening, position)) >= 0:
+        after = text[start + len(opening) : start + len(opening) + 1]
+        end = text.find(closing, start)
+        if end < 0:
+            break
+        if after not in (">", " ", "\n", "\t"):  # another tag that only begins alike
+            kept.append(text[position : start + len(opening)])
+            position = start + len(opening)
+            continue
+        kept.append(text[position:start])
+        position = end + len(closing)
+    kept.append(text[position:])
+    return "".join(kept)
+
+
+def is_follow_up(text: str) -> bool:
+    """Whether `text` is too short to stand alone: agreement, a fragment, or words that point at an earlier turn."""
+    if len(text) > FOLLOW_UP_MAX_CHARS:
+        return False
+    words = [word.lower() for word in _WORD.findall(text)]
+    if not words:
+        return True
+    if _CJK.search(text):
+        return len(text) <= _CJK_FOLLOW_UP_MAX_CHARS and (
+            all(word in _GO_ON for word in words) or _CJK_POINTS_BACK.search(text) is not None
+        )
+    if len(words) > FOLLOW_UP_MAX_WORDS or any(word in _SOCIAL for word in words):
+        return False
+    if all(word in _GO_ON for word in words):
+        return True
+    if words[0] in _LINKS or (words[0] in _FRAGMENT_STARTS and len(words) <= 5):
+        return True
+    if words[:2] in (["what", "about"], ["how", "about"], ["why", "not"]):
+        return True
+    return any(word in _POINTERS for word in words)
+
+
+def clip(text: str, limit_chars: int) -> str:
+    """`text` cut in the middle to about `limit_chars` characters: both ends stay, for the ask stands at one of them."""
+    if len(text) <= limit_chars:
+        return text
+    head = limit_chars // 2
+    return f"{text[:head]} … {text[len(text) - (limit_chars - head) :]}"

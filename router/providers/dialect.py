@@ -1,0 +1,94 @@
+"""The four moves of a translator: request out, response back, stream piece back, error back. Pure: no I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+from router.chat import Chat
+from router.config import Target
+from router.errors import UpstreamError
+from router.sse import Event
+
+
+class Usage(NamedTuple):
+    """Token counts as OpenAI defines them: `prompt` includes `cached`."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+
+class Outgoing(NamedTuple):
+    """Request out. `path` is appended to the target's base URL; `dropped` names what could not be passed on."""
+
+    path: str
+    body: bytes
+    dropped: tuple[str, ...] = ()
+    headers: Mapping[str, str] | None = None  # beside those of `Dialect.headers`
+
+
+class Reply(NamedTuple):
+    """Response back: hub JSON (`native`: the client's own dialect, untouched, for a request with `Chat.native`)."""
+
+    body: bytes
+    document: dict[str, Any]
+    usage: Usage | None = None
+    native: bool = False
+
+
+class Piece(NamedTuple):
+    """Stream piece back: one hub chunk. `content`: it carries something of the answer, so the stream is committed.
+
+    `event`: the SSE event name, for native pieces only.
+    """
+
+    data: bytes
+    document: dict[str, Any]
+    content: bool
+    event: str = ""
+
+
+class StreamReader(Protocol):
+    """Translates one stream. `ended`: the provider said that the answer is whole (`[DONE]`, `message_stop`).
+
+    `finished`: every choice has its finish reason, so nothing but usage and the end marker can still come.
+    """
+
+    ended: bool
+    finished: bool
+    usage: Usage | None
+    native: bool
+
+    def feed(self, event: Event) -> list[Piece]:
+        """Pieces for one event. A malformed event yields none. Raises `UpstreamError` for an error event."""
+        ...
+
+    def close(self) -> list[Piece]:
+        """Pieces still owed once the stream is whole (a usage chunk, say)."""
+        ...
+
+
+class Dialect(Protocol):
+    """One wire dialect."""
+
+    name: str
+    embedded: bool  # answers come from this process, not from the network
+
+    def headers(self, target: Target) -> dict[str, str]:
+        """Headers that every request to `target` carries: authentication and versions."""
+        ...
+
+    def request(self, chat: Chat, target: Target) -> Outgoing:
+        """Raises `BadRequest` where the request cannot be expressed at all."""
+        ...
+
+    def response(self, body: bytes, chat: Chat, target: Target) -> Reply:
+        """A 200's body. Raises `UpstreamError` where it is not the dialect."""
+        ...
+
+    def stream(self, chat: Chat, target: Target) -> StreamReader: ...
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> UpstreamError:
+        """Any other status."""
+        ...

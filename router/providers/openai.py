@@ -1,0 +1,176 @@
+"""OpenAI's dialect, which is the hub form itself: bodies and stream events pass as sent.
+
+API: https://platform.openai.com/docs/api-reference/chat. Every OpenAI-compatible vendor goes through here; what a
+given model demands beyond it stands in `model_rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from router.chat import Chat, encode
+from router.config import Target
+from router.errors import UpstreamError
+from router.providers.dialect import Outgoing, Piece, Reply, Usage
+from router.providers.failures import not_the_dialect, upstream_error
+from router.providers.model_rules import adapt
+from router.sse import Event
+
+
+class OpenAiStream:
+    """Relays a stream event by event, watching for content, finish reasons, usage, errors and the end marker."""
+
+    native = False
+
+    def __init__(self, chat: Chat, target: Target) -> None:
+        self._target = target
+        self._closed: set[int] = set()
+        n = chat.body.get("n")
+        self._choices = n if isinstance(n, int) and n > 1 else 1
+        self.ended = False
+        self.finished = False
+        self.usage: Usage | None = None
+
+    def feed(self, event: Event) -> list[Piece]:
+        data = event.data
+        if data == b"[DONE]":
+            self.ended = True
+            return []
+        try:
+            document = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return []  # one malformed event must not cost the rest of the answer
+        if not isinstance(document, dict):
+            return []
+        if "error" in document and not document.get("choices"):
+            raise self._failed(document["error"])
+        if b"\n" in data:
+            data = orjson.dumps(document)
+        return [Piece(data, document, self._read(document))]
+
+    def close(self) -> list[Piece]:
+        return []
+
+    def _read(self, document: dict[str, Any]) -> bool:
+        """Notes finish reasons and usage; whether the chunk carries something of the answer."""
+        usage = document.get("usage")
+        if isinstance(usage, dict):
+            self.usage = read_usage(usage)
+        choices = document.get("choices")
+        if not isinstance(choices, list):
+            return False
+        content = False
+        for choice in choices:
+            if not isinstance(choice, dict):
+                continue
+            delta = choice.get("delta")
+            if isinstance(delta, dict):
+                for key, value in delta.items():
+                    if value and key != "role":
+                        content = True
+                        break
+            elif choice.get("text"):
+                content = True
+            if choice.get("finish_reason") is not None:
+                content = True
+                self._closed.add(choice.get("index") or 0)
+                self.finished = len(self._closed) >= self._choices
+        return content
+
+    def _failed(self, error: Any) -> UpstreamError:
+        message, type_, param, code = _error_fields(error)
+        raw_status = error.get("code") if isinstance(error, dict) else None
+        status = raw_status if isinstance(raw_status, int) and 400 <= raw_status < 600 else _status_of(type_, code)
+        return upstream_error(status, {}, self._target, message=message, type=type_, param=param, code=code)
+
+
+class OpenAi:
+    name = "openai"
+    embedded = False
+
+    def headers(self, target: Target) -> dict[str, str]:
+        return {"authorization": f"Bearer {target.api_key}"} if target.api_key else {}
+
+    def request(self, chat: Chat, target: Target) -> Outgoing:
+        changed, dropped = adapt(chat.body, target)
+        if changed is None:
+            return Outgoing("/chat/completions", chat.with_model(target.model))
+        return Outgoing("/chat/completions", encode({**changed, "model": target.model}), dropped)
+
+    def response(self, body: bytes, chat: Chat, target: Target) -> Reply:
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise not_the_dialect(target, "an answer that is not JSON") from None
+        if not isinstance(document, dict):
+            raise not_the_dialect(target, "an answer that is not a JSON object")
+        if document.get("error") and not document.get("choices"):  # some vendors answer 200 with an error inside
+            message, type_, param, code = _error_fields(document["error"])
+            raise upstream_error(
+                _status_of(type_, code), {}, target, message=message, type=type_, param=param, code=code
+            )
+        if not isinstance(document.get("choices"), list):
+            raise not_the_dialect(target, "an answer without choices")
+        usage = document.get("usage")
+        return Reply(body, document, read_usage(usage) if isinstance(usage, dict) else None)
+
+    def stream(self, chat: Chat, target: Target) -> OpenAiStream:
+        return OpenAiStream(chat, target)
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> UpstreamError:
+        message, type_, param, code = read_error(body)
+        return upstream_error(status, headers, target, message=message, type=type_, param=param, code=code)
+
+
+DIALECT = OpenAi()
+
+
+def read_usage(usage: Mapping[str, Any]) -> Usage:
+    """An OpenAI usage object → counts; anything that is not a number counts as 0."""
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return Usage(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(cached))
+
+
+def read_error(body: bytes) -> tuple[str, str | None, str | None, str | None]:
+    """Message, type, param and code of an error body in OpenAI's shape or near it; HTML is not quoted."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        text = body[:500].decode("utf-8", "replace").strip()
+        return ("an HTML page instead of JSON" if text.startswith("<") else text), None, None, None
+    if isinstance(document, list) and document:  # Google wraps its error in a list
+        document = document[0]
+    if not isinstance(document, dict):
+        return str(document)[:500], None, None, None
+    return _error_fields(document.get("error", document))
+
+
+def _error_fields(error: Any) -> tuple[str, str | None, str | None, str | None]:
+    if not isinstance(error, dict):
+        return str(error), None, None, None
+    message = error.get("message") or error.get("detail") or error.get("error") or ""
+    if not isinstance(message, str):
+        message = orjson.dumps(message).decode()
+    fields = (error.get(key) for key in ("type", "param", "code"))
+    type_, param, code = (str(value) if isinstance(value, str | int) else None for value in fields)
+    return message, type_, param, code
+
+
+def _status_of(type_: str | None, code: str | None) -> int:
+    """The HTTP status that an error inside a 200 stands for."""
+    if code and code.isdigit() and 400 <= int(code) < 600:
+        return int(code)
+    words = f"{type_} {code}"
+    if "rate_limit" in words:
+        return 429
+    if "invalid_request" in words or "context_length" in words or "content_filter" in words:
+        return 400
+    return 500
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
