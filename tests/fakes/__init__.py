@@ -1,0 +1,1 @@
+"""Providers to test against: real sockets, scripted answers, recorded requests."""
