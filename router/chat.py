@@ -60,10 +60,7 @@ class Chat:
 
     def with_model(self, model: str) -> bytes:
         """The body as sent with only the value of the top-level `model` replaced; megabytes are not rebuilt."""
-        span = _model_span(self.raw)
-        if span is None:
-            return encode({**self.body, "model": model})
-        return b"%b%b%b" % (self.raw[: span[0]], orjson.dumps(model), self.raw[span[1] :])
+        return replace_model(self.raw, model, self.body)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -75,6 +72,14 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.", code="invalid_json")
     return body
+
+
+def replace_model(raw: bytes, model: str, body: dict[str, Any] | None = None) -> bytes:
+    """`raw` with only the value of its top-level `model` replaced. `body`: the parsed document, where there is one."""
+    span = _model_span(raw)
+    if span is None:
+        return encode({**(parse_object(raw) if body is None else body), "model": model})
+    return b"%b%b%b" % (raw[: span[0]], orjson.dumps(model), raw[span[1] :])
 
 
 def encode(document: Any) -> bytes:

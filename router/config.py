@@ -105,6 +105,11 @@ class Settings:
         """Tier → the configured tier that serves it: itself, else `medium`, else the nearest above, else below."""
         return {tier: serving for tier in self.tiers if (serving := self._serving(tier)) is not None}
 
+    @cached_property
+    def has_windows(self) -> bool:
+        """Whether any tier's context window is known."""
+        return any(target.context_window is not None for target in self.targets.values())
+
     def _serving(self, tier: str) -> str | None:
         for candidate in (tier, "medium"):
             if candidate in self.targets:

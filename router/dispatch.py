@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from time import perf_counter
 
@@ -114,7 +114,7 @@ class Opened:
                 held += batch
         self._held = held
 
-    async def batches(self, idle: float, deadline: float) -> AsyncIterator[list[Piece]]:
+    async def batches(self, idle: float, deadline: float) -> AsyncGenerator[list[Piece], None]:
         """Pieces as they come, in the batches they come in; ends when the answer is whole.
 
         Raises `UpstreamError` (BROKEN_STREAM) when the stream is cut, stalls for `idle` seconds or passes `deadline`

@@ -26,6 +26,8 @@ ASK_TAGS = ("user_query", "user_message", "user_request", "feedback", "task")
 
 # How many user turns before a follow-up are read with it (SPEC: one or two).
 MAX_EARLIER_TURNS = 2
+# Beyond this, the middle of a text is not even searched for harness blocks: a pasted book must not cost milliseconds.
+SEARCHED_CHARS = 400_000
 FOLLOW_UP_MAX_CHARS = 60
 FOLLOW_UP_MAX_WORDS = 9
 
@@ -100,6 +102,7 @@ def human_text(content: Any) -> str:
 
 def strip_harness(text: str) -> str:
     """`text` without harness blocks, trimmed. Linear in the length, whatever the input: no backtracking."""
+    text = clip(text, SEARCHED_CHARS)
     if "</" not in text:
         return text.strip()
     for tag in HARNESS_TAGS:

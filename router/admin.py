@@ -1,0 +1,210 @@
+"""Everything beside routing: classify, retrain, feedback, models, health, readiness, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from router import __version__, feedback, metrics
+from router.artifacts import ArtifactError
+from router.chat import parse_object
+from router.classifier import Classification
+from router.config import Settings
+from router.errors import BadRequest, Conflict, NotFound, RouterError
+from router.examples import Example
+from router.http import json_response, read_body
+from router.prompt import text_to_classify
+from router.routing import bias_of
+from router.service import SERVICE
+
+MAX_TEXTS = 2048
+_STARTED = int(time.time())
+
+
+async def classify(request: web.Request) -> web.StreamResponse:
+    """`POST /classify`: what the classifier thinks of a text, a chat, or many texts."""
+    service = request.app[SERVICE]
+    service.take_permit()
+    try:
+        body = parse_object(await read_body(request))
+        bias = bias_of(request.headers)
+        if "texts" in body:
+            texts = [_message_text(text) for text in _checked_texts(body["texts"])]
+            found = await service.classifier.classify_many(texts, bias)
+            return json_response({"results": [_classified(one) for one in found]})
+        text = _text_of(body)
+        began = time.perf_counter()
+        one = await service.classifier.classify(text, bias)
+        metrics.observe_classification(time.perf_counter() - began)
+        return json_response(_classified(one))
+    finally:
+        service.release_permit()
+
+
+async def retrain(request: web.Request) -> web.StreamResponse:
+    """`POST /retrain`: refits the head on built-in, stored and sent examples; one at a time."""
+    from router.training import RetrainRefused
+    from router.training import retrain as fit  # numpy's linear algebra is not needed to serve
+
+    service = request.app[SERVICE]
+    raw = await read_body(request) if request.can_read_body else b""
+    examples = _checked_examples(parse_object(raw) if raw.strip() else {}, service.settings)
+    if service.retraining.locked():
+        raise Conflict("A retraining is running already.", code="retrain_in_progress")
+    async with service.retraining:
+        store = service.settings.training_data
+        try:
+            if store is not None and examples:
+                await asyncio.to_thread(feedback.append, store, examples)
+            report = await asyncio.to_thread(
+                fit, service.classifier.classifier, extra=examples, training_data=store, models_dir=service.models_dir
+            )
+        except RetrainRefused as refused:
+            metrics.observe_retrain("refused")
+            raise Conflict(str(refused), code="retrain_refused", details=refused.report.as_dict()) from None
+        except (ArtifactError, OSError) as error:
+            metrics.observe_retrain("failed")
+            raise RouterError(f"Retraining failed, the old weights stay: {error}", code="retrain_failed") from None
+        except BaseException:
+            metrics.observe_retrain("failed")
+            raise
+    metrics.observe_retrain("succeeded")
+    service.show_build()
+    return json_response(report.as_dict())
+
+
+async def give_feedback(request: web.Request) -> web.StreamResponse:
+    """`POST /feedback`: keeps the right tier of a prompt for the next retraining."""
+    service = request.app[SERVICE]
+    store = service.settings.training_data
+    if store is None:
+        raise Conflict("TRAINING_DATA is not set, so there is nowhere to keep feedback.", code="no_training_data")
+    body = parse_object(await read_body(request))
+    text = _text_of(body)
+    if not text.strip():
+        raise BadRequest("There is no text to learn from.", param="text", code="empty_text")
+    example = Example(text, _checked_tier(body.get("tier"), "tier", service.settings))
+    try:
+        added = await asyncio.to_thread(feedback.append, store, [example])
+    except OSError as error:
+        raise RouterError(f"TRAINING_DATA cannot be written: {error.strerror}", code="training_data_unwritable") from None
+    return json_response({"success": True, "stored": bool(added), "duplicate": not added, "tier": example.tier})
+
+
+async def models(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/models`."""
+    settings = request.app[SERVICE].settings
+    return json_response({"object": "list", "data": [_model(name) for name in (settings.model_name, *settings.tiers)]})
+
+
+async def model(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/models/{id}`."""
+    settings = request.app[SERVICE].settings
+    name = request.match_info["id"]
+    if name not in (settings.model_name, *settings.tiers):
+        raise NotFound(f"The model '{name[:100]}' does not exist.", param="model", code="model_not_found")
+    return json_response(_model(name))
+
+
+async def health(request: web.Request) -> web.StreamResponse:
+    """`GET /health`: alive. Says nothing that a stranger should not know."""
+    service = request.app[SERVICE]
+    return json_response(
+        {
+            "status": "ok",
+            "version": __version__,
+            "classifier_ready": service.probed,
+            "configured_tiers": list(service.settings.targets),
+        }
+    )
+
+
+async def ready(request: web.Request) -> web.StreamResponse:
+    """`GET /ready`: 200 while requests should come here, else 503."""
+    service = request.app[SERVICE]
+    is_ready = await service.ready()
+    status = "ready" if is_ready else "draining"
+    return json_response({"status": status}, status=200 if is_ready else 503)
+
+
+async def show_metrics(request: web.Request) -> web.StreamResponse:
+    """`GET /metrics`: Prometheus text format, summed over workers."""
+    text = await asyncio.to_thread(metrics.exposition)
+    return web.Response(body=text, headers={"content-type": metrics.CONTENT_TYPE})
+
+
+async def index(request: web.Request) -> web.StreamResponse:
+    """`GET /`."""
+    settings = request.app[SERVICE].settings
+    return json_response(
+        {"name": "VirtuSoul Router", "version": __version__, "model": settings.model_name, "tiers": _tier_table(settings)}
+    )
+
+
+def _tier_table(settings: Settings) -> dict[str, Any]:
+    routes = {tier: settings.targets[serving].route for tier, serving in settings.serving.items()}
+    return {tier: {"routed_to": routes.get(tier), "configured": tier in settings.targets} for tier in settings.tiers}
+
+
+def _classified(found: Classification) -> dict[str, Any]:
+    body = asdict(found)
+    body["latency_ms"] = round(found.latency_ms, 3)
+    return body
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _STARTED, "owned_by": "virtusoul"}
+
+
+def _text_of(body: dict[str, Any]) -> str:
+    """The text to classify of `{"text": …}` or `{"messages": […]}`."""
+    if "messages" in body:
+        messages = body["messages"]
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            raise BadRequest("'messages' must be an array of objects.", param="messages", code="invalid_type")
+        return text_to_classify(messages)
+    if "text" not in body:
+        raise BadRequest(
+            "Give 'text', 'texts' or 'messages'.", param="text", code="missing_required_parameter"
+        )
+    if not isinstance(body["text"], str):
+        raise BadRequest("'text' must be a string.", param="text", code="invalid_type")
+    return _message_text(body["text"])
+
+
+def _message_text(text: str) -> str:
+    """A bare text is read as the only message of a chat, so that both ways of asking agree."""
+    return text_to_classify([{"role": "user", "content": text}])
+
+
+def _checked_texts(texts: Any) -> Sequence[str]:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise BadRequest("'texts' must be an array of strings.", param="texts", code="invalid_type")
+    if len(texts) > MAX_TEXTS:
+        raise BadRequest(f"'texts' may hold at most {MAX_TEXTS} strings.", param="texts", code="array_too_long")
+    return texts
+
+
+def _checked_examples(body: dict[str, Any], settings: Settings) -> list[Example]:
+    rows = body.get("examples", [])
+    if not isinstance(rows, list):
+        raise BadRequest("'examples' must be an array.", param="examples", code="invalid_type")
+    examples = []
+    for index, row in enumerate(rows):
+        where = f"examples[{index}]"
+        if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
+            raise BadRequest(f"'{where}.text' must be a non-empty string.", param=where, code="invalid_type")
+        examples.append(Example(row["text"], _checked_tier(row.get("tier"), f"{where}.tier", settings)))
+    return examples
+
+
+def _checked_tier(tier: Any, where: str, settings: Settings) -> str:
+    if tier not in settings.tiers:
+        raise BadRequest(f"'{where}' must be one of {', '.join(settings.tiers)}.", param=where, code="unknown_tier")
+    return str(tier)
+

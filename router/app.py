@@ -1,0 +1,52 @@
+"""Wiring: the routes, and what starts and stops with the application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from router import admin
+from router.api import routed
+from router.classifier import Classifier
+from router.config import Settings
+from router.doors import chat_completions
+from router.http import Handler, endpoint, not_found, wrong_method
+from router.service import SERVICE, Service
+
+
+def build(settings: Settings, classifier: Classifier) -> web.Application:
+    """The application for one process. The service starts with it and is closed with it."""
+    # aiohttp's own default of 1 MiB would refuse every request with an image in it.
+    app = web.Application(client_max_size=settings.max_body_bytes)
+    app[SERVICE] = Service(settings, classifier)
+    app.cleanup_ctx.append(_serving)
+    _add(app, "POST", "/v1/chat/completions", routed(chat_completions.DOOR))
+    _add(app, "GET", "/v1/models", endpoint(admin.models))
+    _add(app, "GET", "/v1/models/{id}", endpoint(admin.model))
+    _add(app, "POST", "/classify", endpoint(admin.classify))
+    _add(app, "POST", "/retrain", endpoint(admin.retrain, admin=True))
+    _add(app, "POST", "/feedback", endpoint(admin.give_feedback, admin=True))
+    _add(app, "GET", "/health", endpoint(admin.health, open_to_all=True))
+    _add(app, "GET", "/ready", endpoint(admin.ready, open_to_all=True))
+    _add(app, "GET", "/metrics", endpoint(admin.show_metrics))
+    _add(app, "GET", "/", endpoint(admin.index))
+    app.router.add_route("*", "/{unknown:.*}", endpoint(not_found, open_to_all=True))
+    return app
+
+
+def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    """One endpoint; any other method on its path is a 405 in OpenAI's shape."""
+    resource = app.router.add_resource(path)
+    resource.add_route(method, handler)
+    if method == "GET":
+        resource.add_route("HEAD", handler)
+    resource.add_route("*", endpoint(wrong_method, open_to_all=True))
+
+
+async def _serving(app: web.Application) -> AsyncIterator[None]:
+    service = app[SERVICE]
+    await service.start()
+    await service.ready()
+    yield
+    await service.close()

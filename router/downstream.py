@@ -1,0 +1,90 @@
+"""A stream to the client: headers late, comments while it is silent, back-pressure from its slowness."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from router.sse import KEEPALIVE
+
+
+class Downstream:
+    """One streamed response. Nothing is sent before `write`, or before `keepalive` seconds of silence.
+
+    The first comment commits the status 200 and the headers known by then; from then on a failure can only be told
+    inside the stream (`committed`).
+    """
+
+    def __init__(self, request: web.Request, headers: Callable[[], Mapping[str, str]], keepalive: float) -> None:
+        """`headers` is asked when the response starts. `keepalive` in seconds; 0 = never."""
+        self._request = request
+        self._headers = headers
+        self._keepalive = keepalive
+        self._loop = asyncio.get_running_loop()
+        self._response: web.StreamResponse | None = None
+        self._last_write = self._loop.time()
+        self._commenting: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(keepalive, self._tick) if keepalive else None
+
+    @property
+    def committed(self) -> bool:
+        return self._response is not None
+
+    @property
+    def response(self) -> web.StreamResponse:
+        """What the handler returns, once something was written."""
+        assert self._response is not None  # noqa: S101 - callers write first
+        return self._response
+
+    async def write(self, data: bytes) -> None:
+        """Sends `data`; waits while the client reads more slowly than we write."""
+        if self._commenting is not None:
+            await self._commenting
+        self._last_write = self._loop.time()
+        response = self._response or await self._start()
+        await response.write(data)
+
+    async def end(self) -> None:
+        await self.silence()
+        await self.response.write_eof()
+
+    async def silence(self) -> None:
+        """No more comments: the stream is ending, or another response is about to be sent instead."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._keepalive = 0
+        if self._commenting is not None:
+            await self._commenting
+
+    async def _start(self) -> web.StreamResponse:
+        headers: CIMultiDict[str] = CIMultiDict(self._headers())
+        headers["content-type"] = "text/event-stream; charset=utf-8"
+        headers["cache-control"] = "no-cache"
+        headers["x-accel-buffering"] = "no"  # nginx in front of us would hold the stream back
+        response = web.StreamResponse(headers=headers)
+        self._response = response
+        await response.prepare(self._request)
+        return response
+
+    def _tick(self) -> None:
+        if not self._keepalive:
+            return
+        quiet = self._loop.time() - self._last_write
+        if quiet >= self._keepalive * 0.99:
+            self._commenting = self._loop.create_task(self._comment())
+            quiet = 0.0
+        self._timer = self._loop.call_later(self._keepalive - quiet, self._tick)
+
+    async def _comment(self) -> None:
+        try:
+            self._last_write = self._loop.time()
+            response = self._response or await self._start()
+            await response.write(KEEPALIVE)
+        except (ConnectionError, RuntimeError):
+            pass  # the client left; the handler is told by its own cancellation
+        finally:
+            self._commenting = None

@@ -1,0 +1,100 @@
+"""What every endpoint shares: reading a JSON body, answering in JSON, and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from router.access import request_id
+from router.errors import (
+    BadRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    RouterError,
+    UnsupportedMedia,
+)
+from router.service import SERVICE
+
+log = logging.getLogger("router.http")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# A client that sends its body more slowly than this (seconds for the whole of it) gives its place to another.
+BODY_SECONDS = 120.0
+_JSON = "application/json"
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The request's JSON bytes. Raises `UnsupportedMedia`, `PayloadTooLarge` or `BadRequest`."""
+    kind = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
+    if kind != _JSON and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise UnsupportedMedia(f"The content type must be {_JSON}, not {kind[:100]!r}.", code="unsupported_media_type")
+    limit = request.app[SERVICE].settings.max_body_bytes
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(limit) from None
+    except TimeoutError:
+        raise BadRequest(f"The request body did not arrive within {BODY_SECONDS:g} s.", code="body_timeout") from None
+    except (web.HTTPException, ValueError) as error:
+        raise BadRequest(f"The request body could not be read: {error}", code="invalid_body") from None
+
+
+def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`body`: JSON bytes, or a document to encode."""
+    data = body if isinstance(body, bytes) else orjson.dumps(body)
+    out: CIMultiDict[str] = CIMultiDict(headers or {})
+    out["content-type"] = _JSON
+    return web.Response(body=data, status=status, headers=out)
+
+
+def error_response(error: RouterError, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> web.Response:
+    """An error in OpenAI's shape, or with the `body` that a door gave it."""
+    return json_response(body or error.body(), status=error.status, headers={**(headers or {}), **error.headers})
+
+
+def endpoint(handler: Handler, *, admin: bool = False, open_to_all: bool = False) -> Handler:
+    """`handler` behind the key, with its `RouterError`s answered, and faults of ours hidden behind a plain 500."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        headers = {"x-request-id": request_id(request.headers)}
+        try:
+            if not open_to_all:
+                service = request.app[SERVICE]
+                (service.admin_keys if admin else service.keys).check(request.headers)
+            response = await handler(request)
+            response.headers.update(headers)
+            return response
+        except RouterError as error:
+            return error_response(error, headers)
+        except web.HTTPException:
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return error_response(RouterError("The router failed; its log says why.", code="internal_error"), headers)
+
+    return guarded
+
+
+async def not_found(request: web.Request) -> web.StreamResponse:
+    raise NotFound(f"There is no {request.path[:200]!r} here.", code="unknown_url")
+
+
+async def wrong_method(request: web.Request) -> web.StreamResponse:
+    raise MethodNotAllowed(f"{request.method} is not allowed for {request.path}.", code="method_not_allowed")
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"The request body is larger than {limit / 1048576:g} MB (MAX_BODY_MB).", code="request_too_large"
+    )

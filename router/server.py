@@ -1,0 +1,128 @@
+"""One process: listen, serve, drain. The same for the only process and for each of several workers.
+
+SIGTERM and SIGINT: `/ready` turns 503, running requests get DRAIN_TIMEOUT seconds, then the process ends with 0; a
+second signal ends it at once. SIGHUP: the configuration is read again, and swapped if it is valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from router.app import build
+from router.classifier import Classifier
+from router.config import ConfigError, Settings
+from router.service import SERVICE
+
+log = logging.getLogger("router.server")
+
+# nginx keeps idle client connections for 75 s; load balancers in front expect the backend to be the more patient one.
+CLIENT_KEEPALIVE_SECONDS = 75.0
+# Header limits of the common servers; more is an attack.
+MAX_LINE_BYTES = 8190
+_BACKLOG = 1024
+_HEARTBEAT_SECONDS = 1.0
+_DRAIN_POLL_SECONDS = 0.05
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError` (address in use, not ours to bind)."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def serve(
+    settings: Settings,
+    classifier: Classifier,
+    sockets: list[socket.socket],
+    *,
+    reload: Callable[[], Settings],
+    started: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], bool] = lambda: True,
+) -> None:
+    """Serves on `sockets` until a signal, or until `heartbeat` (asked once a second) says no; then drains.
+
+    `started` is called once requests are accepted. `reload` gives the settings anew for SIGHUP; it may raise
+    `ConfigError`, and then nothing changes.
+    """
+    app = build(settings, classifier)
+    runner = web.AppRunner(
+        app,
+        handle_signals=False,
+        access_log=None,
+        handler_cancellation=True,  # a client that vanished must not cost an upstream call
+        keepalive_timeout=CLIENT_KEEPALIVE_SECONDS,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
+        shutdown_timeout=0.5,  # the draining below is what gives requests their time
+    )
+    await runner.setup()
+    service = app[SERVICE]
+    stop, now = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_stop() -> None:
+        (now if stop.is_set() else stop).set()
+        service.draining = True
+
+    def on_reload() -> None:
+        try:
+            service.swap_settings(reload())
+            log.info("configuration reloaded")
+        except ConfigError as error:
+            log.error("configuration not reloaded, the old one stays: %s", "; ".join(error.faults))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop)
+    loop.add_signal_handler(signal.SIGHUP, on_reload)
+    sites = [web.SockSite(runner, sock, backlog=_BACKLOG) for sock in sockets]
+    for site in sites:
+        await site.start()
+    # What start-up left alive lives as long as the process: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    started()
+    try:
+        await _until(stop, heartbeat)
+        service.draining = True
+        await _drain(app, now, heartbeat)
+    finally:
+        await runner.cleanup()
+
+
+async def _until(stop: asyncio.Event, heartbeat: Callable[[], bool]) -> None:
+    while not stop.is_set() and heartbeat():
+        try:
+            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                await stop.wait()
+        except TimeoutError:
+            pass
+
+
+async def _drain(app: web.Application, now: asyncio.Event, heartbeat: Callable[[], bool]) -> None:
+    """Waits for running requests, `/ready` answering 503 meanwhile."""
+    service = app[SERVICE]
+    loop = asyncio.get_running_loop()
+    end = loop.time() + service.settings.drain_timeout
+    if service.in_flight:
+        log.info("draining: %d requests are running", service.in_flight)
+    while service.in_flight and not now.is_set() and loop.time() < end:
+        heartbeat()
+        await asyncio.sleep(_DRAIN_POLL_SECONDS)
+    if service.in_flight:
+        log.warning("drain timeout: %d requests are cut off", service.in_flight)

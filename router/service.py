@@ -1,0 +1,139 @@
+"""What one process serves with: settings, classifier, pool, circuits, permits. Endpoints take it from the app.
+
+Settings are swapped by exchanging one reference; a request keeps those that it started with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from aiohttp import web
+
+from router import __version__, metrics
+from router.access import Keys
+from router.artifacts import default_models_dir
+from router.classification import ClassifierService
+from router.classifier import Classifier
+from router.config import Settings
+from router.dispatch import Dispatcher
+from router.errors import Overloaded
+from router.health import Health
+from router.upstream import Upstream
+
+log = logging.getLogger("router.service")
+
+# How often the models folder is looked at (one `stat`): a retraining elsewhere is followed within a second.
+WATCH_SECONDS = 0.5
+
+
+class Service:
+    """One process's state. `start` inside a running loop, `close` at the end."""
+
+    def __init__(self, settings: Settings, classifier: Classifier) -> None:
+        self.settings = settings
+        self.keys = Keys(settings.api_keys)
+        self.admin_keys = Keys(settings.admin_api_keys)
+        self.classifier = ClassifierService(classifier)
+        self.health = Health(settings.cooldown_failures, settings.cooldown, on_change=_circuit_changed)
+        self.in_flight = 0
+        self.draining = False
+        self.retraining = asyncio.Lock()
+        self.probed = False
+        self._upstream: Upstream | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        assert self._dispatcher is not None  # noqa: S101 - `start` ran before any request
+        return self._dispatcher
+
+    @property
+    def models_dir(self) -> Path:
+        return self.classifier.classifier.models_dir
+
+    async def start(self) -> None:
+        self._upstream = Upstream()
+        self._dispatcher = Dispatcher(self._upstream, self.health)
+        self._watch = asyncio.create_task(self._watch_models())
+        self.show_build()
+        for tier in self.settings.targets:
+            metrics.show_circuit(tier, False)
+
+    async def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        if self._upstream is not None:
+            await self._upstream.close()
+        self.classifier.close()
+
+    async def ready(self) -> bool:
+        """Whether requests should come here: the classifier has served a probe, and we are not draining."""
+        if self.draining:
+            return False
+        if not self.probed:
+            await self.classifier.classify("Hello")
+            self.probed = True
+        return True
+
+    def swap_settings(self, settings: Settings) -> None:
+        """New settings for the requests that follow; what only a restart can change is named in the log."""
+        for name in ("host", "port", "workers", "models_dir", "ort_threads", "max_body_mb", "tiers", "cascade"):
+            if getattr(settings, name) != getattr(self.settings, name):
+                log.warning("the new value of %s takes effect at the next restart", name.upper())
+        if settings.tiers != self.settings.tiers:
+            return
+        self.settings = settings
+        self.keys = Keys(settings.api_keys)
+        self.admin_keys = Keys(settings.admin_api_keys)
+        self.health.reconfigure(settings.cooldown_failures, settings.cooldown)
+        self.classifier.reconfigure(settings.confidence_threshold, settings.routing_bias)
+        for tier in settings.targets:
+            metrics.show_circuit(tier, self.health.is_open(tier))
+
+    def take_permit(self) -> None:
+        """One more request in flight. Raises `Overloaded`; otherwise `release_permit` must follow."""
+        if self.draining or self.in_flight >= self.settings.max_concurrency:
+            raise Overloaded("The router is at its limit of concurrent requests; try again shortly.")
+        self.in_flight += 1
+        metrics.request_started()
+
+    def release_permit(self) -> None:
+        self.in_flight -= 1
+        metrics.request_ended()
+
+    def show_build(self) -> None:
+        encoder, head = self.classifier.classifier.versions
+        metrics.show_build(__version__, encoder, head)
+
+    async def _watch_models(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                if await self.classifier.reload_if_changed():
+                    self.show_build()
+            except Exception:
+                log.exception("looking for new model artefacts failed; the present ones stay")
+
+
+SERVICE: web.AppKey[Service] = web.AppKey("service", Service)
+
+
+def load_classifier(settings: Settings) -> Classifier:
+    """The classifier that `settings` ask for. Raises `ArtifactError`."""
+    return Classifier.load(
+        settings.models_dir or default_models_dir(),
+        tiers=settings.tiers,
+        threads=settings.ort_threads,
+        confidence_threshold=settings.confidence_threshold,
+        bias=settings.routing_bias,
+    )
+
+
+def _circuit_changed(tier: str, is_open: bool) -> None:
+    log.warning("circuit of tier '%s' %s", tier, "opened" if is_open else "closed")
+    metrics.show_circuit(tier, is_open)
+
