@@ -1,0 +1,1 @@
+"""MiniLM → fused int8 ONNX graph, tokenizer, classifier head → `models/`. The only package that knows torch."""

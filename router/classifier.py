@@ -1,0 +1,257 @@
+"""Encoder + head → `Classification`; loading, and swapping when another process has published.
+
+What is loaded lives in one immutable object behind one reference: a reader takes the reference once per call, so a
+swap in the middle of a call cannot mix an old encoder with a new head.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from router import features
+from router.artifacts import ArtifactError, Manifest, fingerprint, load_consistent
+from router.encoder import Encoder
+from router.head import Floats, Head
+from router.prompt import clip
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_THRESHOLD = 0.60
+# Expected cost at bias ±1: an error in the avoided direction counts e^(2·1.5) ≈ 20 times the other.
+BIAS_STRENGTH = 1.5
+EMPTY_CONFIDENCE = 0.99
+
+_READS_LIKE = {
+    "simple": "a short, one-step request",
+    "medium": "one self-contained piece of work",
+    "complex": "work with several parts or constraints that needs planning",
+    "reasoning": "a problem that takes a long chain of deduction",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """`confidence` is the calibrated probability of `tier`, `scores` that of every tier (they sum to 1).
+
+    `flagged`: the classifier's best guess, bias aside, is less probable than the threshold.
+    """
+
+    tier: str
+    confidence: float
+    scores: dict[str, float]
+    reasoning: str
+    latency_ms: float
+    flagged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One published set of artefacts. `head` knows all its labels, `active` those in use, cheapest first."""
+
+    manifest: Manifest
+    encoder: Encoder
+    head: Head
+    active: Head
+
+
+class Classifier:
+    """Thread-safe: calls share nothing but the reference to what is loaded."""
+
+    def __init__(
+        self, models_dir: Path, loaded: Loaded, *, tiers: Sequence[str], threads: int, threshold: float, bias: float
+    ) -> None:
+        self.models_dir = models_dir
+        self.tiers = tuple(tiers)
+        self._loaded = loaded
+        self._threads = threads
+        self._threshold = threshold
+        self._bias = bias
+        self._seen = fingerprint(models_dir)
+        self._swapping = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        models_dir: Path,
+        *,
+        tiers: Sequence[str],
+        threads: int = 1,
+        confidence_threshold: float = DEFAULT_THRESHOLD,
+        bias: float = 0.0,
+    ) -> Classifier:
+        """Load, verify and warm up; ArtifactError names the file that is missing or damaged."""
+        seen = fingerprint(models_dir)
+        loaded = load_consistent(models_dir, lambda manifest: _load(manifest, tiers, threads, None))
+        classifier = cls(models_dir, loaded, tiers=tiers, threads=threads, threshold=confidence_threshold, bias=bias)
+        classifier._seen = seen
+        classifier.warm_up()
+        return classifier
+
+    @property
+    def loaded(self) -> Loaded:
+        """What is in use at this moment."""
+        return self._loaded
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The tiers that can be predicted, cheapest first."""
+        return self._loaded.active.labels
+
+    @property
+    def versions(self) -> tuple[str, str]:
+        """Ids of the encoder and of the head: the beginnings of their SHA-256."""
+        manifest = self._loaded.manifest
+        return manifest.digest("encoder")[:12], manifest.digest("head")[:12]
+
+    def reconfigure(self, confidence_threshold: float, bias: float) -> None:
+        """New limits for the calls that follow."""
+        self._threshold = confidence_threshold
+        self._bias = bias
+
+    def warm_up(self) -> None:
+        """One short and one long run: onnxruntime allocates on the first, and the longest sets its peak."""
+        self.classify_batch(["Hello", "one two three four five six seven eight nine ten " * 60])
+
+    def classify(self, text: str, bias: float | None = None) -> Classification:
+        """One text; see `classify_batch`."""
+        return self.classify_batch([text], bias)[0]
+
+    def classify_batch(self, texts: Sequence[str], bias: float | None = None) -> list[Classification]:
+        """Classify texts that are already "the text to classify" (`router.prompt`); long ones are clipped here.
+
+        `bias` (−1 … 1) overrides the configured one for this call. Synchronous; may run in any thread.
+        """
+        loaded = self._loaded
+        lean = self._bias if bias is None else bias
+        results = []
+        for text in texts:
+            started = time.perf_counter()
+            stripped = text.strip()
+            if not stripped:
+                results.append(_empty(loaded.active.labels, started))
+                continue
+            row = loaded.active.probabilities(head_input(loaded.encoder, stripped)[None, :])[0]
+            results.append(self._classification(loaded.active.labels, row, lean, started))
+        return results
+
+    def _classification(self, labels: tuple[str, ...], row: Floats, bias: float, started: float) -> Classification:
+        best = int(row.argmax())
+        chosen = best if bias == 0 else decide(row, bias)
+        flagged = bool(row[best] < self._threshold)
+        return Classification(
+            tier=labels[chosen],
+            confidence=float(row[chosen]),
+            scores=dict(zip(labels, row.tolist(), strict=True)),
+            reasoning=_reasoning(labels, row, best, chosen, flagged),
+            latency_ms=(time.perf_counter() - started) * 1e3,
+            flagged=flagged,
+        )
+
+    def reload_if_changed(self) -> bool:
+        """Swap if the manifest has changed since the last look; True if swapped. A bad file is logged once."""
+        now = fingerprint(self.models_dir)
+        if now == self._seen:
+            return False
+        with self._swapping:
+            if now == self._seen:
+                return False
+            self._seen = now
+            try:
+                self._loaded = load_consistent(
+                    self.models_dir, lambda manifest: _load(manifest, self.tiers, self._threads, self._loaded)
+                )
+            except ArtifactError as error:
+                logger.error("new model artefacts refused, the old ones stay in use: %s", error)
+                return False
+        logger.info("model artefacts swapped: encoder %s, head %s", *self.versions)
+        return True
+
+
+def head_input(
+    encoder: Encoder, text: str, embedding: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """What the head reads of a text: its embedding (computed unless given), its surface features; (inputs,)."""
+    clipped = clip(text, encoder.char_limit)
+    vector = encoder.run(encoder.token_ids(clipped)) if embedding is None else embedding
+    return np.concatenate([vector, features.surface_features(clipped, len(text))])
+
+
+def decide(probabilities: Floats, bias: float) -> int:
+    """The column of least expected cost; columns are tiers, cheapest first.
+
+    A tier too weak costs e^(s·bias), one too strong e^(−s·bias), the right one nothing. At 0 that is the most probable
+    tier; and since the difference of cost between two tiers falls with the bias, the choice only ever moves towards
+    stronger tiers as the bias rises.
+    """
+    too_weak, too_strong = math.exp(BIAS_STRENGTH * bias), math.exp(-BIAS_STRENGTH * bias)
+    up_to = np.cumsum(probabilities)
+    stronger = up_to[-1] - up_to
+    weaker = up_to - probabilities
+    return int((too_weak * stronger + too_strong * weaker).argmin())
+
+
+def _load(manifest: Manifest, tiers: Sequence[str], threads: int, present: Loaded | None) -> Loaded:
+    """Everything the manifest names, each file verified. An encoder that has not changed is taken over."""
+    limit = manifest.section("encoder").get("token_limit")
+    if not isinstance(limit, int) or limit < 8:
+        raise ArtifactError(f"{manifest.folder}/manifest.json: encoder.token_limit is {limit!r}")
+    same = present is not None and all(
+        present.manifest.digest(role) == manifest.digest(role) for role in ("encoder", "tokenizer")
+    )
+    if present is not None and same and present.encoder.token_limit == limit:
+        encoder = present.encoder
+    else:
+        encoder = Encoder.load(manifest.verified("encoder"), manifest.verified("tokenizer"), limit, threads)
+    head = Head.from_file(manifest.verified("head"))
+    if head.feature_version != features.VERSION:
+        raise ArtifactError(
+            f"{manifest.path('head')}: fitted on feature version {head.feature_version}, this program computes "
+            f"{features.VERSION}; run `python -m export --head-only`"
+        )
+    if head.weights.shape[0] != encoder.dimension + features.COUNT:
+        raise ArtifactError(
+            f"{manifest.path('head')}: reads {head.weights.shape[0]} inputs, not what the encoder gives"
+        )
+    active = head.restricted(tiers)
+    if not active.labels:
+        raise ArtifactError(f"{manifest.path('head')}: knows {', '.join(head.labels)}, none of which TIERS lists")
+    return Loaded(manifest, encoder, head, active)
+
+
+def _empty(labels: tuple[str, ...], started: float) -> Classification:
+    """Nothing to read is `simple` (or, without that tier, the cheapest)."""
+    tier = "simple" if "simple" in labels else labels[0]
+    rest = (1 - EMPTY_CONFIDENCE) / max(1, len(labels) - 1)
+    sure = EMPTY_CONFIDENCE if len(labels) > 1 else 1.0
+    return Classification(
+        tier=tier,
+        confidence=sure,
+        scores={label: sure if label == tier else rest for label in labels},
+        reasoning="There is no text to judge, so the cheapest tier will do.",
+        latency_ms=(time.perf_counter() - started) * 1e3,
+        flagged=False,
+    )
+
+
+def _reasoning(labels: tuple[str, ...], row: Floats, best: int, chosen: int, flagged: bool) -> str:
+    """One sentence on why, for a person."""
+    tier = labels[chosen]
+    likeness = _READS_LIKE.get(tier, f"the examples of the tier {tier}")
+    if chosen != best:
+        return f"Could be {likeness} ({row[chosen]:.0%}); the bias prefers {tier} to {labels[best]} ({row[best]:.0%})."
+    if len(labels) == 1:
+        return f"Reads like {likeness}."
+    order = row.argsort()
+    second = int(order[-2])
+    if flagged:
+        return f"Unsure: most like {likeness} ({row[best]:.0%}), but {labels[second]} is possible ({row[second]:.0%})."
+    return f"Reads like {likeness} ({row[best]:.0%}); next is {labels[second]} ({row[second]:.0%})."

@@ -1,0 +1,127 @@
+"""From labelled inputs to a head: scales, folds that keep near-duplicates together, temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from router import features
+from router.head import Floats, Head, Ints, fit, fit_temperature, softmax
+
+FOLDS = 5
+# Embedding components of a 384-d unit vector have this spread; written down, not measured, so that one scale serves
+# all of them and no direction is favoured.
+EMBEDDING_SCALE = 0.05
+# Above this cosine two prompts are variants of one another and must not stand on both sides of a fold.
+NEAR_DUPLICATE = 0.90
+# Out-of-fold logits need not be exact to more than the third digit.
+CV_TOLERANCE = 2e-5
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfFold:
+    """Logits (n, classes) of every example under a fit that has not seen it, and the temperature that suits them."""
+
+    logits: Floats
+    temperature: float
+
+    def probabilities(self) -> Floats:
+        return softmax(self.logits / self.temperature)
+
+
+def input_scales(inputs: npt.NDArray[np.float32]) -> Floats:
+    """The unit of each input, (inputs,): fixed for the embedding, the spread over the data for surface features."""
+    scales = np.full(inputs.shape[1], EMBEDDING_SCALE)
+    spread = inputs[:, -features.COUNT :].astype(np.float64).std(axis=0)
+    scales[-features.COUNT :] = np.maximum(spread, 0.01)
+    return scales
+
+
+def fit_head(
+    labels: Sequence[str],
+    inputs: npt.NDArray[np.float32],
+    targets: Ints,
+    l2: float,
+    temperature: float = 1.0,
+    sample_weights: Floats | None = None,
+) -> Head:
+    """A head fitted from nothing; scales and temperature end up inside its one matrix."""
+    scales = input_scales(inputs)
+    weights, bias = fit(inputs / scales, targets, len(labels), l2, sample_weights)
+    return Head(
+        labels=tuple(labels),
+        weights=(weights / scales[:, None] / temperature).astype(np.float32),
+        bias=(bias / temperature).astype(np.float32),
+        scales=scales.astype(np.float32),
+        feature_version=features.VERSION,
+        l2=l2,
+    )
+
+
+def cross_validate(
+    inputs: npt.NDArray[np.float32],
+    targets: Ints,
+    classes: int,
+    l2: float,
+    groups: Ints,
+    sample_weights: Floats | None = None,
+    judged: npt.NDArray[np.bool_] | None = None,
+) -> OutOfFold:
+    """Fits on each four fifths, predicts the rest. `judged` (n,) limits what the temperature is fitted on."""
+    scaled = (inputs / input_scales(inputs)).astype(np.float32)
+    weight = np.ones(len(targets)) if sample_weights is None else sample_weights
+    folds = stratified_folds(targets, groups, FOLDS)
+    logits = np.zeros((len(targets), classes))
+    for fold in range(FOLDS):
+        inside = folds != fold
+        weights, bias = fit(scaled[inside], targets[inside], classes, l2, weight[inside], tolerance=CV_TOLERANCE)
+        logits[~inside] = scaled[~inside] @ weights + bias
+    rows = np.ones(len(targets), dtype=bool) if judged is None else judged
+    return OutOfFold(logits, fit_temperature(logits[rows], targets[rows]))
+
+
+def stratified_folds(targets: Ints, groups: Ints, folds: int) -> Ints:
+    """Fold of each example, (n,): groups stay whole, every class is spread evenly. Deterministic.
+
+    Groups go, largest first, to the fold that has least of the group's commonest class, then least of everything.
+    """
+    order = np.argsort(-np.bincount(groups), kind="stable")
+    members: list[list[int]] = [[] for _ in range(int(groups.max()) + 1)]
+    # A fixed shuffle, so that neighbours in the file (one author, one subject) do not end in one fold by rank.
+    for index in np.random.default_rng(0).permutation(len(targets)):
+        members[groups[index]].append(int(index))
+    classes = int(targets.max()) + 1
+    filled = np.zeros((folds, classes), dtype=int)
+    result = np.zeros(len(targets), dtype=np.intp)
+    for group in order:
+        rows = members[group]
+        if not rows:
+            continue
+        counts = np.bincount(targets[rows], minlength=classes)
+        main = int(counts.argmax())
+        fold = min(range(folds), key=lambda candidate: (filled[candidate, main], filled[candidate].sum(), candidate))
+        filled[fold] += counts
+        result[rows] = fold
+    return result
+
+
+def near_duplicate_groups(vectors: npt.NDArray[np.float32], threshold: float = NEAR_DUPLICATE) -> Ints:
+    """Group number of each unit vector, (n,): connected by cosines above `threshold`. Time n²·d, memory 512·n."""
+    parent = np.arange(len(vectors))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = int(parent[index])
+        return index
+
+    for start in range(0, len(vectors), 512):
+        rows, columns = np.nonzero(vectors[start : start + 512] @ vectors[start:].T > threshold)
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            if row < column:
+                parent[root(start + column)] = root(start + row)
+    roots = np.array([root(index) for index in range(len(vectors))], dtype=np.intp)
+    return np.unique(roots, return_inverse=True)[1].astype(np.intp)
