@@ -28,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error.faults)
     if not settings.targets:
         return _refuse([_NOTHING_CONFIGURED])
-    try:
-        from router.artifacts import ArtifactError
-        from router.service import load_classifier
+    _before_metrics(settings, args.check)
+    from router.artifacts import ArtifactError
+    from router.service import load_classifier
 
-        _before_metrics(settings, args.check)
+    try:
         classifier = load_classifier(settings)
     except ArtifactError as error:
         return _refuse([f"model artefacts: {error}"])

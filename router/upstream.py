@@ -7,6 +7,7 @@ exchanged without anyone noticing.
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 # How long an ended stream may take to close its connection, so that the pool gets it back.
 _DRAIN_SECONDS = 0.2
+_IN_PIECES_BYTES = 512 * 1024
 _IDLE_CONNECTION_SECONDS = 60.0  # below the idle limits of the providers' load balancers
 
 
@@ -81,7 +83,7 @@ class Upstream:
             headers.update(outgoing.headers)
         try:
             response = await self._session.post(
-                url, data=outgoing.body, headers=headers, allow_redirects=False, timeout=timeout
+                url, data=_payload(outgoing.body), headers=headers, allow_redirects=False, timeout=timeout
             )
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
             raise _failed(error, target) from error
@@ -179,6 +181,11 @@ class _EmbeddedResponse:
 
     def close(self) -> None:
         return None
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """Large bodies as a file, which aiohttp sends in pieces: other requests get their turn in between."""
+    return body if len(body) < _IN_PIECES_BYTES else io.BytesIO(body)
 
 
 def silent(target: Target, what: str) -> UpstreamError:

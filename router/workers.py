@@ -53,6 +53,11 @@ class RouterWorker(Worker):  # type: ignore[misc]
                 heartbeat=self._heartbeat,
             )
         )
+        logging.shutdown()
+        sys.stdout.flush()
+        # The threads of what was loaded before the fork exist in the parent alone; destructors that would join them
+        # here abort the process. Nothing is left to do, so it ends without them.
+        os._exit(0)
 
     def _started(self) -> None:
         self.booted = True
@@ -66,6 +71,7 @@ class RouterArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's master, except that SIGHUP reloads in place."""
 
     def handle_hup(self) -> None:
+        """Valid new settings reach every worker, and those that are forked later; faulty ones change nothing."""
         try:
             self.app.settings = self.app.reload()
         except ConfigError as error:
