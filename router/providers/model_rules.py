@@ -1,51 +1,221 @@
-"""What a model demands of an OpenAI-compatible body beyond the dialect: one table.
+"""What a model, or a vendor's API, demands of an OpenAI-compatible body beyond the dialect: one table.
 
-Sources: https://platform.openai.com/docs/guides/reasoning (reasoning models take `max_completion_tokens` and no
-sampling parameters).
+Only what the target would refuse (or, for a renamed limit, silently ignore) stands here; whatever is in no rule passes
+as sent. To add a rule: a row in `RULES`; the first one that matches counts. Sources, read in November 2026:
+
+- https://platform.openai.com/docs/guides/reasoning and …/guides/latest-model (parameter compatibility): reasoning
+  models take `max_completion_tokens` and no sampling; gpt-5.1 to 5.x take sampling with `reasoning_effort` none, which
+  is their default; the o-series takes no `parallel_tool_calls`; o3, o4 and gpt-5 no `stop`.
+- https://docs.mistral.ai/api (unknown members are a 422; `random_seed`), https://console.groq.com/docs/openai ("will
+  result in a 400"), https://api-docs.deepseek.com/api/create-chat-completion and
+  https://github.com/ollama/ollama/blob/main/docs/api/openai-compatibility.mdx (`max_tokens` only),
+  https://ai.google.dev/gemini-api/docs/openai ("Unknown name … Cannot find field").
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from router.config import Target
 
-
-class Rule(NamedTuple):
-    """For models that match: parameters to rename, and parameters to drop."""
-
-    providers: frozenset[str]
-    model: re.Pattern[str]
-    rename: Mapping[str, str]
-    drop: frozenset[str]
-
-
 _SAMPLING = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"}
 )
+_WITHOUT_REASONING = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_NEW_LIMIT = {"max_tokens": "max_completion_tokens"}
+_OLD_LIMIT = {"max_completion_tokens": "max_tokens"}
+# Parameters that say only what is so anyway: leaving them out loses nothing.
+_NO_OPS = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": False, "n": 1}
+# Claude's signed thinking, which `router.providers.anthropic` puts on assistant messages; nobody else knows it.
+_STATE = frozenset({"thinking_blocks"})
+# What clients send back of our answers, and a strict API refuses.
+_ANSWER = _STATE | {"reasoning_content", "reasoning", "refusal", "annotations", "audio", "function_call"}
 
-RULES = (
-    Rule(
-        frozenset({"openai", "openrouter"}),
-        re.compile(r"^(openai/)?(o[1-9](-|$)|gpt-5(?!-chat))"),
-        {"max_tokens": "max_completion_tokens"},
-        _SAMPLING,
+
+_NOT_MISTRAL = frozenset(
+    {"user", "store", "logprobs", "top_logprobs", "logit_bias", "service_tier", "verbosity", "modalities", "audio"}
+    | {"stream_options", "web_search_options", "safety_identifier", "functions", "function_call"}
+)
+
+
+class Rule(NamedTuple):
+    """For models that match (and vendors, if any are named).
+
+    `rename`: a parameter's other name; where both are given, the one the target knows stays. `drop`: parameters that
+    are left out. `unless_reasoning`: those of `drop` that are taken where `reasoning_effort` is none, or left to a
+    default of none. `efforts`: the values of `reasoning_effort` that are taken (None: any); another is replaced by the
+    nearest. `fixed`: the only value a parameter may have. `forget`: members of messages that are left out (a tool
+    message keeps its `name`).
+    """
+
+    vendors: frozenset[str]
+    model: re.Pattern[str]
+    rename: Mapping[str, str] = {}
+    drop: frozenset[str] = frozenset()
+    unless_reasoning: frozenset[str] = frozenset()
+    efforts: tuple[str, ...] | None = None
+    fixed: Mapping[str, Any] = {}
+    forget: frozenset[str] = frozenset()
+
+
+def _rule(vendors: str, model: str, **fields: Any) -> Rule:
+    return Rule(frozenset(vendors.split()), re.compile(model, re.IGNORECASE), **fields)
+
+
+_PREFIX = r"^(openai/)?"
+_OPENAI = "openai openrouter"
+RULES: tuple[Rule, ...] = (
+    _rule(
+        _OPENAI,
+        _PREFIX + r"(o1|o2|o3-mini)(-|$)",
+        rename=_NEW_LIMIT,
+        drop=_SAMPLING | {"parallel_tool_calls", "verbosity"},
+        efforts=("low", "medium", "high"),
+        forget=_STATE,
     ),
+    _rule(
+        _OPENAI,
+        _PREFIX + r"o[3-9](-|$)",
+        rename=_NEW_LIMIT,
+        drop=_SAMPLING | {"parallel_tool_calls", "verbosity", "stop"},
+        efforts=("low", "medium", "high"),
+        forget=_STATE,
+    ),
+    _rule(  # chat models under a reasoning model's name: they sample, and do not reason
+        _OPENAI,
+        _PREFIX + r"gpt-[5-9](\.\d+)?-chat",
+        rename=_NEW_LIMIT,
+        drop=frozenset({"reasoning_effort"}),
+        forget=_STATE,
+    ),
+    _rule(
+        _OPENAI,
+        _PREFIX + r"gpt-5(\.\d+)?-pro",
+        rename=_NEW_LIMIT,
+        drop=_SAMPLING | {"stop"},
+        efforts=("high", "xhigh"),
+        forget=_STATE,
+    ),
+    _rule(
+        _OPENAI,
+        _PREFIX + r"gpt-5\.1(-|$)",
+        rename=_NEW_LIMIT,
+        drop=_SAMPLING | {"stop"},
+        unless_reasoning=_WITHOUT_REASONING,
+        efforts=("none", "low", "medium", "high"),
+        forget=_STATE,
+    ),
+    _rule(
+        _OPENAI,
+        _PREFIX + r"gpt-5\.[2-9]",
+        rename=_NEW_LIMIT,
+        drop=_SAMPLING | {"stop"},
+        unless_reasoning=_WITHOUT_REASONING,
+        efforts=("none", "low", "medium", "high", "xhigh"),
+        forget=_STATE,
+    ),
+    _rule(
+        _OPENAI,
+        _PREFIX + r"gpt-5",
+        rename=_NEW_LIMIT,
+        drop=_SAMPLING | {"stop"},
+        efforts=("minimal", "low", "medium", "high"),
+        forget=_STATE,
+    ),
+    _rule(
+        _OPENAI,
+        _PREFIX + r"gpt-[6-9]",
+        rename=_NEW_LIMIT,
+        drop=_SAMPLING | {"stop"},
+        efforts=("low", "medium", "high", "xhigh"),
+        forget=_STATE,
+    ),
+    _rule("openai", r"^(gpt-[34]|chatgpt-)", drop=frozenset({"reasoning_effort"}), forget=_STATE),
+    _rule("openai", r"", forget=_STATE),
+    _rule(
+        "mistral",
+        r"",
+        rename={**_OLD_LIMIT, "seed": "random_seed"},
+        drop=_NOT_MISTRAL,
+        forget=_ANSWER | {"name"},
+    ),
+    _rule(
+        "groq",
+        r"",
+        drop=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+        forget=_STATE | {"reasoning_content", "refusal", "annotations", "name"},
+        fixed={"n": 1},
+    ),
+    _rule("deepseek", r"", rename=_OLD_LIMIT, forget=_STATE),
+    _rule("ollama together", r"", rename=_OLD_LIMIT, forget=_STATE),
+    _rule("google", r"", drop=frozenset({"frequency_penalty", "presence_penalty", "seed"}), forget=_STATE),
 )
 
 
 def adapt(body: Mapping[str, Any], target: Target) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-    """The body as `target` takes it (None: as it is) and the names of the parameters that were dropped."""
-    for rule in RULES:
-        if target.vendor.name in rule.providers and rule.model.match(target.model):
-            break
-    else:
+    """The body as `target` takes it (None: as it is) and the names of the parameters that were changed or dropped."""
+    rule = _find(target.vendor.name, target.model)
+    if rule is None:
         return None, ()
-    dropped = tuple(name for name in body if name in rule.drop)
-    renamed = [name for name in rule.rename if name in body]
-    if not dropped and not renamed:
+    changed: dict[str, Any] = {}
+    dropped: list[str] = []
+    kept = rule.unless_reasoning if rule.unless_reasoning and _rests(body) else frozenset[str]()
+    for name, value in body.items():
+        if name in rule.drop and name not in kept:
+            if value is not None and value != _NO_OPS.get(name):
+                dropped.append(name)
+        elif name not in rule.rename:
+            changed[name] = value
+        elif rule.rename[name] not in body:
+            changed[rule.rename[name]] = value
+    _fit_effort(changed, rule, dropped)
+    for name, only in rule.fixed.items():
+        if changed.get(name) not in (None, only):
+            changed[name] = only
+            dropped.append(name)
+    if rule.forget and (messages := _forget(body.get("messages"), rule.forget, dropped)) is not None:
+        changed["messages"] = messages
+    if changed == body:
         return None, ()
-    changed = {rule.rename.get(name, name): value for name, value in body.items() if name not in rule.drop}
-    return changed, dropped
+    return changed, tuple(dropped)
+
+
+@lru_cache(maxsize=256)
+def _find(vendor: str, model: str) -> Rule | None:
+    return next((rule for rule in RULES if vendor in rule.vendors and rule.model.search(model)), None)
+
+
+def _rests(body: Mapping[str, Any]) -> bool:
+    """Whether the model will not reason, so that it takes sampling parameters."""
+    return body.get("reasoning_effort") in (None, "none")
+
+
+def _fit_effort(changed: dict[str, Any], rule: Rule, dropped: list[str]) -> None:
+    effort = changed.get("reasoning_effort")
+    if rule.efforts is None or effort is None or effort in rule.efforts or effort not in _EFFORTS:
+        return
+    wanted = _EFFORTS.index(effort)
+    changed["reasoning_effort"] = min(rule.efforts, key=lambda level: abs(_EFFORTS.index(level) - wanted))
+    dropped.append("reasoning_effort")
+
+
+def _forget(messages: Any, members: frozenset[str], dropped: list[str]) -> list[Any] | None:
+    """The messages without `members`; None where none has any."""
+    if not isinstance(messages, list) or all(members.isdisjoint(message) for message in messages):
+        return None
+    lost: dict[str, None] = {}
+    kept = []
+    for message in messages:
+        gone = members & message.keys()
+        if message.get("role") == "tool":
+            gone = gone - {"name"}
+        if "thinking_blocks" in gone:
+            gone = gone | {"reasoning_content"}  # the same thinking, for reading
+        lost |= {f"messages.{name}": None for name in sorted(gone) if message.get(name) is not None}
+        kept.append({name: value for name, value in message.items() if name not in gone} if gone else message)
+    dropped += lost
+    return kept

@@ -32,14 +32,14 @@ _ROLES_OF = {"tool_use": "assistant", "thinking": "assistant", "redacted_thinkin
              "image": "user", "document": "user"}  # fmt: skip
 _TOOL = {"name", "description", "input_schema", "cache_control", "strict", "type"}
 
-NO_SAMPLING = re.compile(r"opus-4-[78]|-[5-9](-|$)")
-ONE_SAMPLER = re.compile(r"opus-4-1|-4-[5-9]|-[5-9](-|$)")
-NO_BUDGET = re.compile(r"opus-4-[78]|-[5-9](-|$)")
+NO_SAMPLING = re.compile(r"opus-4-[78]|[a-z]-[5-9](-|$)")
+ONE_SAMPLER = re.compile(r"opus-4-1|-4-[5-9]|[a-z]-[5-9](-|$)")
+NO_BUDGET = re.compile(r"opus-4-[78]|[a-z]-[5-9](-|$)")
 NO_ADAPTIVE = re.compile(r"claude-3|-4-[0-5](-|$)|-4-2025")
-THINKS = re.compile(r"-[5-9](-|$)")
+THINKS = re.compile(r"[a-z]-[5-9](-|$)")
 NO_DISABLED = re.compile(r"opus-5-5|sonnet-5-5|fable|mythos")
 NO_FORCE = re.compile(r"opus-5-5|sonnet-5-5|(fable|mythos)-5-[1-9]")
-NO_PREFILL = re.compile(r"-4-[6-9]|-[5-9](-|$)")
+NO_PREFILL = re.compile(r"-4-[6-9]|[a-z]-[5-9](-|$)")
 NO_EFFORT = re.compile(r"claude-3|-4-[0-4](-|$)|-4-2025|(sonnet|haiku)-4-5")
 NO_FORMAT = re.compile(r"claude-3|-4-[0-4](-|$)|-4-2025")
 BOUND = re.compile(r"-5-5|(fable|mythos)-5-[1-9]")
