@@ -16,9 +16,10 @@ import orjson
 from router.chat import Chat
 
 # Characters per token.
-_WORDS = 4.0  # Latin letters and blanks: English prose has 4.2 to 4.7
-_FOREIGN = 2.3  # other alphabets, and Latin letters with marks: 2 to 3
-_SYMBOLS = 1.7  # digits and punctuation, which code and JSON are made of: 1 to 2.5
+_WORDS = 4.4  # Latin letters and blanks
+_FOREIGN = 2.3  # Cyrillic, Greek, and Latin letters with marks
+_ABUGIDAS = 1.7  # Arabic, Hebrew, the scripts of India and South-East Asia: 1 in older tokenizers, 3.5 in newer ones
+_SYMBOLS = 1.45  # digits and punctuation, which code, logs and JSON are made of
 _IDEOGRAMS = 0.9  # Chinese, Japanese, Korean, emoji: about one token each
 # Roles and separators of one message; tools come with instructions of their own.
 _PER_MESSAGE = 4
@@ -28,86 +29,92 @@ _TOOLS = 300  # https://platform.claude.com/docs/en/agents-and-tools/tool-use/ov
 IMAGE = 1_100
 # A PDF page is 1500 to 3000 tokens, and of the order of 50 kB in base64.
 _BASE64_CHARS_PER_TOKEN = 25.0
-AUDIO_CHARS_PER_TOKEN = 400.0  # base64 of 24 kHz audio: about 10 tokens a second
+_AUDIO_CHARS_PER_TOKEN = 400.0  # base64 of 24 kHz audio: about 10 tokens a second
 
-# Above this, only a sample is looked at, so that the time is bounded whatever comes.
-_SAMPLE_CHARS = 200_000
+# Of a chat larger than this, only a share of each text is looked at, so that the time is bounded whatever comes.
+_LOOKED_AT_BYTES = 200_000
+_MIN_SAMPLE_CHARS = 1_000
 _SLICES = 20
 
 _LETTERS = re.compile(r"[A-Za-z \n]+")
 _OTHER_ASCII = re.compile(r"[!-@\[-`{-~\t\r]+")
 _WIDE = re.compile(
-    "[\u1100-\u11ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00010000-\U0003ffff]"
+    "[\u1100-\u11ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00010000-\U0003ffff]+"
 )
+
+
+_MIDDLE = re.compile("[\u0590-\u10ff\u1780-\u17ff]+")
 
 
 def estimate_tokens(chat: Chat) -> int:
     """Prompt tokens of a chat: messages, images, files and tools. Never raises for a parsed chat."""
     total = 3.0
+    share = _LOOKED_AT_BYTES / max(len(chat.raw), 1)
     for message in chat.messages:
-        total += _PER_MESSAGE + _content(message.get("content"))
+        total += _PER_MESSAGE + _content(message.get("content"), share)
         for name in ("tool_calls", "function_call", "thinking_blocks", "reasoning_content", "refusal"):
             if value := message.get(name):
-                total += _json(value)
+                total += _json(value, share)
     tools = chat.body.get("tools") or chat.body.get("functions")
     if isinstance(tools, list) and tools:
-        total += _TOOLS + _PER_TOOL * len(tools) + _json(tools)
+        total += _TOOLS + _PER_TOOL * len(tools) + _json(tools, share)
     if response_format := chat.body.get("response_format"):
-        total += _json(response_format)
+        total += _json(response_format, share)
     return round(total)
 
 
-def text_tokens(text: str) -> float:
-    """Tokens of plain text."""
+def text_tokens(text: str, share: float = 1.0) -> float:
+    """Tokens of plain text, judged by `share` of it."""
     length = len(text)
-    if length > _SAMPLE_CHARS:
-        size = _SAMPLE_CHARS // _SLICES
+    if share < 1.0 and length > _MIN_SAMPLE_CHARS:
         step = length // _SLICES
+        size = max(_MIN_SAMPLE_CHARS // _SLICES, int(step * share))
         sample = "".join(text[at * step : at * step + size] for at in range(_SLICES))
         return text_tokens(sample) * (length / len(sample))
     if text.isascii():
         letters = _count(_LETTERS, text)
         return letters / _WORDS + (length - letters) / _SYMBOLS
     letters, symbols = _count(_LETTERS, text), _count(_OTHER_ASCII, text)
-    wide = len(_WIDE.findall(text))
-    foreign = length - letters - symbols - wide
+    wide, middle = _count(_WIDE, text), _count(_MIDDLE, text)
+    foreign = length - letters - symbols - wide - middle
     # Latin letters between accented ones split into smaller tokens than English does.
-    per_letter = _WORDS if foreign < letters / 50 else 3.2
-    return letters / per_letter + symbols / _SYMBOLS + wide / _IDEOGRAMS + foreign / _FOREIGN
+    per_letter = _WORDS if foreign < letters / 50 else 3.4
+    tokens = letters / per_letter + symbols / _SYMBOLS + wide / _IDEOGRAMS
+    return tokens + middle / _ABUGIDAS + foreign / _FOREIGN
 
 
 def _count(pattern: re.Pattern[str], text: str) -> int:
     return sum(map(len, pattern.findall(text)))
 
 
-def _content(content: Any) -> float:
+def _content(content: Any, share: float) -> float:
     if isinstance(content, str):
-        return text_tokens(content)
+        return text_tokens(content, share)
     if not isinstance(content, list):
         return 0.0
-    return sum(_part(part) for part in content)
+    return sum(_part(part, share) for part in content)
 
 
-def _part(part: dict[str, Any]) -> float:
+def _part(part: dict[str, Any], share: float) -> float:
     kind = part.get("type")
     if kind in ("image_url", "input_image", "image"):
         return IMAGE
     if kind == "input_audio":
         audio = part.get("input_audio")
         data = audio.get("data") if isinstance(audio, dict) else None
-        return len(data) / AUDIO_CHARS_PER_TOKEN if isinstance(data, str) else 0.0
+        return len(data) / _AUDIO_CHARS_PER_TOKEN if isinstance(data, str) else 0.0
     if kind in ("file", "input_file", "document"):
         holder = part.get("file") or part.get("source") or part
         data = (holder.get("file_data") or holder.get("data")) if isinstance(holder, dict) else None
         return len(data) / _BASE64_CHARS_PER_TOKEN if isinstance(data, str) else IMAGE
     text = part.get("text")
-    return text_tokens(text) if isinstance(text, str) else _json(part)
+    return text_tokens(text, share) if isinstance(text, str) else _json(part, share)
 
 
-def _json(value: Any) -> float:
+def _json(value: Any, share: float) -> float:
     if isinstance(value, str):
-        return text_tokens(value)
+        return text_tokens(value, share)
     try:
-        return text_tokens(orjson.dumps(value).decode())
+        return text_tokens(orjson.dumps(value).decode(), share)
     except orjson.JSONEncodeError:
         return 0.0  # nested too deeply to be sent, either
