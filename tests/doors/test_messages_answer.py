@@ -180,8 +180,8 @@ def test_strange_answers_are_still_messages(document: Json) -> None:
 
 
 def test_a_text_stream() -> None:
-    message, found = stream([chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo"}),
-                             chunk({}, "stop"), usage_chunk()])  # fmt: skip
+    words = [chunk({"content": "Hel"}), chunk({"content": "lo"})]
+    message, found = stream([chunk({"role": "assistant", "content": ""}), *words, chunk({}, "stop"), usage_chunk()])
     assert [document["type"] for document in found] == [
         "message_start", "content_block_start", "content_block_delta", "content_block_delta", "content_block_stop",
         "message_delta", "message_stop",
@@ -243,8 +243,8 @@ def test_signed_thinking_in_a_stream() -> None:
     "chunks",
     [
         # taking turns
-        [call_chunk(0, "a", "f"), call_chunk(1, "b", "g"), call_chunk(0, arguments='{"x":'), call_chunk(1, arguments='{"y":'),
-         call_chunk(0, arguments="1}"), call_chunk(1, arguments="2}")],
+        [call_chunk(0, "a", "f"), call_chunk(1, "b", "g"), call_chunk(0, arguments='{"x":'),
+         call_chunk(1, arguments='{"y":'), call_chunk(0, arguments="1}"), call_chunk(1, arguments="2}")],
         # every call is number 0
         [call_chunk(0, "a", "f", '{"x":1}'), call_chunk(0, "b", "g", '{"y":2}')],
         # no numbers, the id each time
