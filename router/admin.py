@@ -92,7 +92,9 @@ async def give_feedback(request: web.Request) -> web.StreamResponse:
     try:
         added = await asyncio.to_thread(feedback.append, store, [example])
     except OSError as error:
-        raise RouterError(f"TRAINING_DATA cannot be written: {error.strerror}", code="training_data_unwritable") from None
+        raise RouterError(
+            f"TRAINING_DATA cannot be written: {error.strerror}", code="training_data_unwritable"
+        ) from None
     return json_response({"success": True, "stored": bool(added), "duplicate": not added, "tier": example.tier})
 
 
@@ -142,7 +144,12 @@ async def index(request: web.Request) -> web.StreamResponse:
     """`GET /`."""
     settings = request.app[SERVICE].settings
     return json_response(
-        {"name": "VirtuSoul Router", "version": __version__, "model": settings.model_name, "tiers": _tier_table(settings)}
+        {
+            "name": "VirtuSoul Router",
+            "version": __version__,
+            "model": settings.model_name,
+            "tiers": _tier_table(settings),
+        }
     )
 
 
@@ -169,9 +176,7 @@ def _text_of(body: dict[str, Any]) -> str:
             raise BadRequest("'messages' must be an array of objects.", param="messages", code="invalid_type")
         return text_to_classify(messages)
     if "text" not in body:
-        raise BadRequest(
-            "Give 'text', 'texts' or 'messages'.", param="text", code="missing_required_parameter"
-        )
+        raise BadRequest("Give 'text', 'texts' or 'messages'.", param="text", code="missing_required_parameter")
     if not isinstance(body["text"], str):
         raise BadRequest("'text' must be a string.", param="text", code="invalid_type")
     return _message_text(body["text"])
@@ -207,4 +212,3 @@ def _checked_tier(tier: Any, where: str, settings: Settings) -> str:
     if tier not in settings.tiers:
         raise BadRequest(f"'{where}' must be one of {', '.join(settings.tiers)}.", param=where, code="unknown_tier")
     return str(tier)
-

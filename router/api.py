@@ -75,9 +75,7 @@ class Exchange:
         chat = self.chat = self.door.parse(raw)
         if chat.stream:
             self.downstream = Downstream(self.request, self._headers, self.settings.keepalive)
-        self.plan = await route(
-            chat, self.request.headers, self.settings, self.service.classifier, self.record
-        )
+        self.plan = await route(chat, self.request.headers, self.settings, self.service.classifier, self.record)
         answer = await self.service.dispatcher.run(chat, self.plan, self.settings, self.record, self.deadline)
         if isinstance(answer, Reply):
             self._count(answer.usage)
@@ -216,4 +214,3 @@ def routed(door: Door) -> Handler:
 
 def _header_safe(text: str) -> str:
     return "".join(char if " " <= char <= "~" else "?" for char in text)
-

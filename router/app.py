@@ -10,6 +10,7 @@ from router import admin
 from router.api import routed
 from router.classifier import Classifier
 from router.config import Settings
+from router.dashboard import dashboard
 from router.doors import chat_completions
 from router.http import Handler, endpoint, not_found, wrong_method
 from router.service import SERVICE, Service
@@ -31,6 +32,7 @@ def build(settings: Settings, classifier: Classifier) -> web.Application:
     _add(app, "GET", "/ready", endpoint(admin.ready, open_to_all=True))
     _add(app, "GET", "/metrics", endpoint(admin.show_metrics))
     _add(app, "GET", "/", endpoint(admin.index))
+    _add(app, "GET", "/dashboard", endpoint(dashboard, open_to_all=True))
     app.router.add_route("*", "/{unknown:.*}", endpoint(not_found, open_to_all=True))
     return app
 

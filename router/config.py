@@ -361,7 +361,11 @@ def _demo_target(tier: str, settings: Settings) -> Target:
 
 def _misspelt(prefix: str, env: Mapping[str, str], settings: Settings) -> list[str]:
     """`{TIER}_…` variables that mean nothing, each with the name that was probably meant."""
-    longer = [env_prefix(tier) for tier in settings.tiers if env_prefix(tier).startswith(prefix) and env_prefix(tier) != prefix]
+    longer = [
+        env_prefix(tier)
+        for tier in settings.tiers
+        if env_prefix(tier).startswith(prefix) and env_prefix(tier) != prefix
+    ]
     faults = []
     for variable in sorted(env):
         suffix = variable.removeprefix(prefix)

@@ -349,4 +349,3 @@ def _cut(target: Target, failure: Failure) -> UpstreamError:
         failure,
         code="stream_cut",
     )
-

@@ -58,7 +58,9 @@ def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | 
     return web.Response(body=data, status=status, headers=out)
 
 
-def error_response(error: RouterError, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> web.Response:
+def error_response(
+    error: RouterError, headers: Mapping[str, str] | None = None, body: bytes | None = None
+) -> web.Response:
     """An error in OpenAI's shape, or with the `body` that a door gave it."""
     return json_response(body or error.body(), status=error.status, headers={**(headers or {}), **error.headers})
 

@@ -67,10 +67,10 @@ _cost = Counter(
     ["tier", "at"],
     registry=registry,
 )
-_retries = Counter("virtusoul_retries_total", "Further attempts on the same tier.", ["tier", "reason"], registry=registry)
-_fallbacks = Counter(
-    "virtusoul_fallbacks_total", "Moves to another tier.", ["from", "to", "reason"], registry=registry
+_retries = Counter(
+    "virtusoul_retries_total", "Further attempts on the same tier.", ["tier", "reason"], registry=registry
 )
+_fallbacks = Counter("virtusoul_fallbacks_total", "Moves to another tier.", ["from", "to", "reason"], registry=registry)
 _circuit = Gauge(
     "virtusoul_circuit_open",
     "1 while a tier's circuit is open in any worker.",
@@ -78,9 +78,7 @@ _circuit = Gauge(
     registry=registry,
     multiprocess_mode="livemax",
 )
-_in_flight = Gauge(
-    "virtusoul_in_flight", "Requests being served.", registry=registry, multiprocess_mode="livesum"
-)
+_in_flight = Gauge("virtusoul_in_flight", "Requests being served.", registry=registry, multiprocess_mode="livesum")
 _disconnects = Counter(
     "virtusoul_client_disconnects_total", "Clients that left before their answer was whole.", registry=registry
 )

@@ -53,7 +53,9 @@ _POINTERS = frozenset(
     """.split()
 )
 _LINKS = frozenset("and but also now then or so plus instead y et und e и а но також і".split())
-_FRAGMENT_STARTS = frozenset("in with without for using as to on from at by like en mit auf ohne с на без avec sans con sem".split())
+_FRAGMENT_STARTS = frozenset(
+    "in with without for using as to on from at by like en mit auf ohne с на без avec sans con sem".split()
+)
 # Complete in themselves, however short: they must not inherit the weight of the turn before.
 _SOCIAL = frozenset(
     """
@@ -63,7 +65,9 @@ _SOCIAL = frozenset(
 )
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CJK_FOLLOW_UP_MAX_CHARS = 8
-_CJK_POINTS_BACK = re.compile("继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|続け|お願い|それ|もっと|계속|그거|다시|更|呢$")
+_CJK_POINTS_BACK = re.compile(
+    "继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|続け|お願い|それ|もっと|계속|그거|다시|更|呢$"
+)
 
 
 def text_to_classify(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -62,9 +62,7 @@ async def route(
         wanted, mechanism = await _classified(chat, bias_of(headers), settings, classifier, record)
     # The estimate reads the whole conversation: only where some tier has a window to hold it against.
     tokens = estimate_tokens(chat) if settings.has_windows else 0
-    chosen = plan(
-        settings, wanted, mechanism, needs=chat.needs, tokens=tokens, pinned_dialect=pinned_dialect(chat)
-    )
+    chosen = plan(settings, wanted, mechanism, needs=chat.needs, tokens=tokens, pinned_dialect=pinned_dialect(chat))
     record.mechanism = chosen.mechanism
     record.tier = chosen.targets[0].tier if chosen.targets else wanted
     return chosen

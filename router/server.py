@@ -13,11 +13,14 @@ import signal
 import socket
 from collections.abc import Callable
 
+
 from aiohttp import web
 
 from router.app import build
 from router.classifier import Classifier
 from router.config import ConfigError, Settings
+from router.errors import BadRequest
+from router.http import error_response
 from router.service import SERVICE
 
 log = logging.getLogger("router.server")
@@ -29,6 +32,54 @@ MAX_LINE_BYTES = 8190
 _BACKLOG = 1024
 _HEARTBEAT_SECONDS = 1.0
 _DRAIN_POLL_SECONDS = 0.05
+
+
+class _Connection(web.RequestHandler):
+    """One client connection; what is no HTTP is answered in our error shape, and not logged with a traceback."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500 or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        log.debug("malformed HTTP: %s", exc)
+        response = error_response(BadRequest("The request is not valid HTTP.", code="invalid_http"))
+        response.force_close()
+        return response
+
+
+class Runner(web.AppRunner):
+    """aiohttp's runner with our limits and our kind of connection."""
+
+    __slots__ = ()
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(
+            app,
+            handle_signals=False,
+            access_log=None,
+            handler_cancellation=True,  # a client that vanished must not cost an upstream call
+            keepalive_timeout=CLIENT_KEEPALIVE_SECONDS,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_LINE_BYTES,
+            shutdown_timeout=0.5,  # the draining below is what gives requests their time
+        )
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server
+        return server
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,16 +112,7 @@ async def serve(
     `ConfigError`, and then nothing changes.
     """
     app = build(settings, classifier)
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
-        access_log=None,
-        handler_cancellation=True,  # a client that vanished must not cost an upstream call
-        keepalive_timeout=CLIENT_KEEPALIVE_SECONDS,
-        max_line_size=MAX_LINE_BYTES,
-        max_field_size=MAX_LINE_BYTES,
-        shutdown_timeout=0.5,  # the draining below is what gives requests their time
-    )
+    runner = Runner(app)
     await runner.setup()
     service = app[SERVICE]
     stop, now = asyncio.Event(), asyncio.Event()

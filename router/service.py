@@ -136,4 +136,3 @@ def load_classifier(settings: Settings) -> Classifier:
 def _circuit_changed(tier: str, is_open: bool) -> None:
     log.warning("circuit of tier '%s' %s", tier, "opened" if is_open else "closed")
     metrics.show_circuit(tier, is_open)
-

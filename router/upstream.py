@@ -95,9 +95,7 @@ class Upstream:
     async def close(self) -> None:
         await self._session.close()
 
-    def _route(
-        self, target: Target, dialect: Dialect, path: str
-    ) -> tuple[URL, dict[str, str], aiohttp.ClientTimeout]:
+    def _route(self, target: Target, dialect: Dialect, path: str) -> tuple[URL, dict[str, str], aiohttp.ClientTimeout]:
         """URL, fixed headers and connect timeout, made once per target and path."""
         key = (id(target), path)
         known = self._routes.get(key)

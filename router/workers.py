@@ -120,5 +120,3 @@ def run(settings: Settings, classifier: Classifier, sock: socket.socket, reload:
         _Application(settings, classifier, sock, reload).run()
     except SystemExit as ended:
         sys.exit(ended.code)
-
-

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from router.app import build
 from router.config import load
+from router.server import Runner
 from router.service import SERVICE, Service
 from tests.fakes.classifier import FakeClassifier
 from tests.fakes.openai import FakeOpenAI
@@ -75,7 +76,7 @@ async def start_router() -> AsyncIterator[Start]:
     async def start(env: Mapping[str, str], classifier: Any = None) -> Running:
         classifier = classifier or FakeClassifier()
         app = build(load(env), classifier)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
+        runner = Runner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

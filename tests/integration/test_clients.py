@@ -28,9 +28,7 @@ async def test_a_client_that_leaves_cancels_its_upstream(router: Running, fake: 
         response.close()
     else:
         with pytest.raises(asyncio.TimeoutError):
-            await session.post(
-                router.url + "/v1/chat/completions", json=CHAT, timeout=aiohttp.ClientTimeout(total=0.2)
-            )
+            await session.post(router.url + "/v1/chat/completions", json=CHAT, timeout=aiohttp.ClientTimeout(total=0.2))
     await session.close()
     await asyncio.wait_for(fake.last.disconnected.wait(), 1.0)
     assert await router.metric(LEFT) - before == 1
@@ -148,7 +146,9 @@ async def test_megabytes_pass_and_others_do_not_wait(router: Running, fake: Fake
     headers = {"content-type": "application/json"}
 
     async def send() -> int:
-        async with router.client.post(router.url + "/v1/chat/completions", data=io.BytesIO(data), headers=headers) as response:
+        async with router.client.post(
+            router.url + "/v1/chat/completions", data=io.BytesIO(data), headers=headers
+        ) as response:
             return response.status
 
     sending = asyncio.create_task(send())

@@ -152,7 +152,9 @@ async def test_a_late_first_token_falls_back(start_router: Start, fake: FakeOpen
     assert (len(fake.requests), events(text)[-1]) == (1, "[DONE]")
 
 
-@pytest.mark.parametrize("fault", [Stream(["one ", "two ", "three"], cut_after=2), Stream(["one ", "two "], stall_after=2)])
+@pytest.mark.parametrize(
+    "fault", [Stream(["one ", "two ", "three"], cut_after=2), Stream(["one ", "two "], stall_after=2)]
+)
 async def test_a_broken_stream_ends_in_one_error_event(
     start_router: Start, fake: FakeOpenAI, other: FakeOpenAI, fault: Stream
 ) -> None:
@@ -197,10 +199,14 @@ async def test_a_stream_without_done_is_finished(pair: Running, fake: FakeOpenAI
     assert (said(text), got[-1], got[-2]["usage"]["total_tokens"]) == ("Hello world", "[DONE]", 19)
 
 
-CONTEXT = Status(400, body={"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}})
+CONTEXT = Status(
+    400, body={"error": {"message": "maximum context length is 10 tokens", "code": "context_length_exceeded"}}
+)
 
 
-@pytest.mark.parametrize(("windows", "served"), [(("10", "100000"), True), ((None, None), True), (("90000", "80000"), False)])
+@pytest.mark.parametrize(
+    ("windows", "served"), [(("10", "100000"), True), ((None, None), True), (("90000", "80000"), False)]
+)
 async def test_context_length_moves_to_a_larger_window_only(
     start_router: Start, fake: FakeOpenAI, other: FakeOpenAI, windows: tuple[str | None, str | None], served: bool
 ) -> None:
@@ -233,7 +239,9 @@ async def test_a_fallback_that_takes_no_assistant_message_at_the_end(
         env["SIMPLE_FALLBACKS"] = "complex,reasoning"
         router = await start_router(env)
         fake.script(Status(503))
-        refusal = "This model does not support assistant message prefill. The conversation must end with a user message."
+        refusal = (
+            "This model does not support assistant message prefill. The conversation must end with a user message."
+        )
         other.script(Status(400, body={"error": {"message": refusal}}))
         messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "Sure, "}]
         status, body = await router.chat(messages=messages)

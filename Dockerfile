@@ -1,0 +1,31 @@
+# Two stages: the first builds a virtual environment from the sources, the second carries it and nothing else.
+# No compiler, no torch and no pip cache reach the image; the model's weights are inside the package.
+
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY router router
+COPY models models
+RUN python -m venv /venv \
+ && /venv/bin/pip install --no-cache-dir . \
+ && rm -rf /venv/lib/python3.11/site-packages/router/models \
+ && /venv/bin/pip uninstall --yes pip setuptools \
+ && find /venv -name "__pycache__" -prune -exec rm -rf {} +
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --home-dir /data --create-home router
+COPY --from=build /venv /venv
+# Where /retrain publishes. To share one head between replicas, mount a volume here; it starts with these files.
+COPY --chown=router models /models
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MODELS_DIR=/models
+USER router
+WORKDIR /data
+EXPOSE 4000
+# /ready turns 503 while draining, which is not ill health: liveness asks /health.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ.get(\"PORT\", \"4000\")}/health', timeout=2)"]
+# Exec form: the router itself is process 1 and gets SIGTERM.
+ENTRYPOINT ["virtusoul-router"]
