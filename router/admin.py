@@ -17,7 +17,8 @@ from router.classifier import Classification
 from router.config import Settings
 from router.errors import BadRequest, Conflict, NotFound, RouterError
 from router.examples import Example
-from router.http import json_response, read_body
+from router.doors import messages
+from router.http import error_response, json_response, read_body
 from router.prompt import text_to_classify
 from router.routing import bias_of
 from router.service import SERVICE
@@ -44,6 +45,14 @@ async def classify(request: web.Request) -> web.StreamResponse:
         return json_response(_classified(one))
     finally:
         service.release_permit()
+
+
+async def count_tokens(request: web.Request) -> web.StreamResponse:
+    """`POST /v1/messages/count_tokens`: an estimate, in Anthropic's shape."""
+    try:
+        return json_response(messages.count_tokens(await read_body(request)))
+    except RouterError as error:
+        return error_response(error, body=messages.DOOR.error(error))
 
 
 async def retrain(request: web.Request) -> web.StreamResponse:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from router import admin
+from router import admin, vectors
 from router.api import routed
 from router.classifier import Classifier
 from router.config import Settings
 from router.dashboard import dashboard
-from router.doors import chat_completions
+from router.doors import chat_completions, completions, messages, responses
 from router.http import Handler, endpoint, not_found, wrong_method
 from router.service import SERVICE, Service
 
@@ -21,8 +21,14 @@ def build(settings: Settings, classifier: Classifier) -> web.Application:
     # aiohttp's own default of 1 MiB would refuse every request with an image in it.
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SERVICE] = Service(settings, classifier)
+    app[vectors.EMBEDDER] = vectors.LocalEmbedder()
     app.cleanup_ctx.append(_serving)
     _add(app, "POST", "/v1/chat/completions", routed(chat_completions.DOOR))
+    _add(app, "POST", "/v1/messages", routed(messages.DOOR))
+    _add(app, "POST", "/v1/messages/count_tokens", endpoint(admin.count_tokens))
+    _add(app, "POST", "/v1/responses", routed(responses.DOOR))
+    _add(app, "POST", "/v1/completions", routed(completions.DOOR))
+    _add(app, "POST", "/v1/embeddings", endpoint(vectors.create))
     _add(app, "GET", "/v1/models", endpoint(admin.models))
     _add(app, "GET", "/v1/models/{id}", endpoint(admin.model))
     _add(app, "POST", "/classify", endpoint(admin.classify))

@@ -30,7 +30,9 @@ class Chat:
     original bytes, so that a provider of the same dialect gets them untouched.
     """
 
-    __slots__ = ("__dict__", "raw", "body", "model", "messages", "stream", "native")
+    __slots__ = ("__dict__", "body", "messages", "model", "native", "raw", "stream")
+    # What the client asked for in another API's terms and the hub form cannot say (see `doors.translated`).
+    lost: tuple[str, ...] = ()
 
     def __init__(self, raw: bytes, body: dict[str, Any], native: tuple[str, bytes] | None = None) -> None:
         self.raw = raw

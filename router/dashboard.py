@@ -1,7 +1,8 @@
 """`GET /dashboard`: one self-contained page that draws from `/metrics`.
 
-The page holds no data, so it is served without a key; it asks for one where `/metrics` does. It runs under a policy that
-names its own script and style by hash: an injected script, a foreign host or a form that posts elsewhere gets nowhere.
+The page holds no data, so it is served without a key; it asks for one where `/metrics` does. It runs under a policy
+that names its own script and style by hash: an injected script, a foreign host or a form that posts elsewhere gets
+nowhere.
 CSP: https://www.w3.org/TR/CSP3/.
 """
 

@@ -225,7 +225,8 @@ class Dispatcher:
         """All attempts of one target. Raises the last `UpstreamError`."""
         dialect = dialect_for(target.vendor.dialect)
         outgoing = dialect.request(chat, target)
-        record.dropped = outgoing.dropped
+        is_native = chat.native is not None and chat.native[0] == dialect.name
+        record.dropped = outgoing.dropped if is_native else (*chat.lost, *outgoing.dropped)
         loop = asyncio.get_running_loop()
         attempt = 0
         while True:
@@ -297,6 +298,27 @@ class Dispatcher:
             record.waited_seconds += perf_counter() - began
             if response is not None:
                 response.close()
+
+    async def forward(self, target: Target, path: str, body: bytes, settings: Settings, record: Record) -> bytes:
+        """One call of another endpoint of `target`, for what has no hub form. Raises `UpstreamError`."""
+        dialect = dialect_for(target.vendor.dialect)
+        deadline = asyncio.get_running_loop().time() + settings.timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._upstream.send(
+                    target, dialect, Outgoing(path, body), None, request_id=record.request_id, stream=False
+                )
+                try:
+                    answer = await response.read(target.attempt_timeout)
+                finally:
+                    response.close()
+        except TimeoutError:
+            raise silent(target, f"did not answer within {settings.timeout:g} s") from None
+        if response.status != 200:
+            raise dialect.error(response.status, response.headers, answer[:MAX_ERROR_BYTES], target)
+        if not answer.lstrip().startswith(b"{"):
+            raise not_the_dialect(target, "an answer that is not a JSON object")
+        return answer
 
     def stream_ended(self, opened: Opened, error: UpstreamError | None) -> None:
         """The relay's verdict on a committed stream."""

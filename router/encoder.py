@@ -65,6 +65,11 @@ class Encoder:
         head = (self.token_limit + 1) // 2
         return ids[:head] + ids[head - self.token_limit :]
 
+    def leading_ids(self, text: str, limit: int) -> list[int]:
+        """Ids with [CLS] and [SEP], at most `limit`, cut at the end: how the original model reads a text."""
+        ids: list[int] = self._tokenizer.encode(text[: limit * CHARS_PER_TOKEN]).ids
+        return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
     def run(self, ids: Sequence[int]) -> Vectors:
         """Unit vector of one sequence of ids, float32 of shape (dimension,). Releases the GIL."""
         output = self._session.run([OUTPUT], {INPUT: np.array([ids], dtype=np.int32)})

@@ -72,10 +72,12 @@ class Upstream:
         self._routes: dict[tuple[int, str], tuple[Target, URL, dict[str, str], aiohttp.ClientTimeout]] = {}
 
     async def send(
-        self, target: Target, dialect: Dialect, outgoing: Outgoing, chat: Chat, *, request_id: str, stream: bool
+        self, target: Target, dialect: Dialect, outgoing: Outgoing, chat: Chat | None, *, request_id: str, stream: bool
     ) -> Response:
         """Sends one attempt and waits for the response's headers. Raises `UpstreamError`; times out by its caller."""
         if isinstance(dialect, Echo):
+            if chat is None:
+                raise not_the_dialect(target, "nothing: the embedded echo only chats")
             return _EmbeddedResponse(dialect, chat, target, stream)
         url, fixed, timeout = self._route(target, dialect, outgoing.path)
         headers = {**fixed, "x-request-id": request_id}

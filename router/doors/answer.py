@@ -21,12 +21,16 @@ Json = dict[str, Any]
 
 
 class Call(NamedTuple):
-    """A tool call, or a piece of one. `number` None: the server does not number its calls."""
+    """A tool call, or a piece of one. `number` None: the server does not number its calls.
+
+    `extra`: `extra_content`, which its provider wants back with the call (Gemini's signature).
+    """
 
     number: int | None
     id: str
     name: str
     arguments: str
+    extra: Json | None = None
 
 
 class Said(NamedTuple):
@@ -118,9 +122,9 @@ def _call(call: Json) -> Call:
     arguments = function.get("arguments", function.get("input"))
     if isinstance(arguments, dict | list):  # Ollama and others send them parsed
         arguments = orjson.dumps(arguments).decode()
-    return Call(
-        index if isinstance(index, int) else None, _text(call.get("id")), _text(function.get("name")), _text(arguments)
-    )
+    number = index if isinstance(index, int) else None
+    extra = _member(call, "extra_content") or None
+    return Call(number, _text(call.get("id")), _text(function.get("name")), _text(arguments), extra)
 
 
 def _text(value: Any) -> str:

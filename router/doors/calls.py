@@ -8,13 +8,14 @@ from router.doors.answer import Call, is_whole
 class GrowingCall:
     """One call, with all of its arguments so far. `place`: where the door shows it; None = nowhere yet."""
 
-    __slots__ = ("arguments", "id", "name", "number", "place")
+    __slots__ = ("arguments", "extra", "id", "name", "number", "place")
 
     def __init__(self, piece: Call) -> None:
         self.number = piece.number
         self.id = piece.id
         self.name = piece.name
         self.arguments = ""
+        self.extra = piece.extra
         self.place: int | None = None
 
 
@@ -33,6 +34,7 @@ class Calls:
         call.id = call.id or piece.id
         call.name = call.name or piece.name
         call.arguments += piece.arguments
+        call.extra = call.extra or piece.extra
         return call
 
     def _find(self, piece: Call) -> GrowingCall | None:

@@ -31,14 +31,18 @@ class Echo(OpenAi):
     def answer(self, chat: Chat, target: Target) -> bytes:
         """A whole chat completion."""
         choice = {"index": 0, "message": {"role": "assistant", "content": _text(chat, target)}, "finish_reason": "stop"}
-        return orjson.dumps({**_envelope("chat.completion", target), "choices": [choice], "usage": _usage(chat, target)})
+        return orjson.dumps(
+            {**_envelope("chat.completion", target), "choices": [choice], "usage": _usage(chat, target)}
+        )
 
     def events(self, chat: Chat, target: Target) -> Iterator[bytes]:
         """The same answer as a stream, word by word."""
         envelope = _envelope("chat.completion.chunk", target)
 
         def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
-            return encode(orjson.dumps({**envelope, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}))
+            return encode(
+                orjson.dumps({**envelope, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+            )
 
         yield chunk({"role": "assistant", "content": ""})
         for word in _text(chat, target).split(" "):

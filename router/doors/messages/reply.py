@@ -11,7 +11,7 @@ from typing import Any
 
 from router.chat import Chat, encode
 from router.doors.answer import Counts, choices_of, counts, model_of, new_id, read
-from router.doors.messages.thinking import UNSIGNED, arguments_as_input, bare, wants_thinking
+from router.doors.messages.thinking import UNSIGNED, arguments_as_input, bare, sealed_block, wants_thinking
 from router.doors.translated import source_of
 from router.providers.dialect import Reply
 
@@ -42,7 +42,10 @@ def message_of(reply: Reply, chat: Chat, meta: Mapping[str, Any]) -> bytes:
     if said.text or said.refusal:
         content.append({"type": "text", "text": said.text or said.refusal})
     for call in said.calls:
-        content.append({**tool_block(call.id, call.name), "input": arguments_as_input(call.arguments)})
+        block = tool_block(call.id, call.name)
+        if call.extra and wants_thinking(source):
+            content.append(sealed_block(block["id"], call.extra))
+        content.append({**block, "input": arguments_as_input(call.arguments)})
     reason, sequence = stop_of(choice, source, called=bool(said.calls), refused=bool(said.refusal))
     message = {
         **envelope(document, chat.model),

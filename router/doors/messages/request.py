@@ -10,6 +10,7 @@ from router.doors import checks
 from router.doors.messages.blocks import blocks_of, part_of, parts_of
 from router.doors.messages.thinking import is_unsigned, without_unsigned
 from router.doors.messages.tools import add_tools, fits_strict_mode
+from router.doors.sealed import unseal
 from router.doors.transcript import Part, Transcript
 from router.doors.translated import TranslatedChat
 
@@ -95,6 +96,7 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
     calls: list[Json] = []
     reasoning: list[str] = []
     signed: list[Json] = []
+    extras: Json = {}
     for index, block in enumerate(blocks):
         here, kind = f"{where}[{index}]", block["type"]
         if kind == "text":
@@ -102,11 +104,15 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
         elif kind == "tool_use":
             calls.append(_call(block, here))
         elif is_unsigned(block):
+            extras |= unseal(block.get("signature"))[1]
             reasoning.append(checks.optional_text(block, "thinking", here) or "")
         elif kind in ("thinking", "redacted_thinking"):
             signed.append(block)
         else:
             lost.append(f"content.{kind}")
+    for call in calls:
+        if isinstance(extra := extras.get(call["id"]), dict):
+            call["extra_content"] = extra
     # Citations cut one text into many blocks in the middle of sentences: nothing goes between them.
     text = "".join(texts) if texts else None
     transcript.assistant(text, calls, reasoning="".join(reasoning), thinking_blocks=signed)

@@ -15,7 +15,7 @@ from router.doors.answer import Call, Said, choices_of, counts, is_whole, read
 from router.doors.calls import Calls, GrowingCall
 from router.doors.messages.errors import error_body
 from router.doors.messages.reply import envelope, stop_of, tool_block, usage_of
-from router.doors.messages.thinking import UNSIGNED, bare, wants_thinking
+from router.doors.messages.thinking import UNSIGNED, bare, sealed_block, wants_thinking
 from router.doors.translated import source_of
 from router.errors import RouterError
 from router.providers.dialect import Piece, Usage
@@ -134,15 +134,18 @@ class _Blocks:
                 continue
             if self._open != "thinking":
                 self._add_thought(block["thinking"], events)
-            self._signed = True
-            self._delta({"type": "signature_delta", "signature": block["signature"]}, events)
-            self._close(events)
+            self._sign(block["signature"], events)
 
     def _add_thought(self, thought: str, events: list[bytes]) -> None:
         if self._open != "thinking":
             self._begin({"type": "thinking", "thinking": "", "signature": ""}, events)
         if thought:
             self._delta({"type": "thinking_delta", "thinking": thought}, events)
+
+    def _sign(self, signature: str, events: list[bytes]) -> None:
+        self._signed = True
+        self._delta({"type": "signature_delta", "signature": signature}, events)
+        self._close(events)
 
     def _add_call(self, piece: Call, events: list[bytes]) -> None:
         """A piece of a call. Servers may take turns between calls; a block here must be whole before the next.
@@ -157,7 +160,12 @@ class _Blocks:
             self._begin_call(call, events)
 
     def _begin_call(self, call: GrowingCall, events: list[bytes]) -> None:
-        self._begin(tool_block(call.id, call.name), events)
+        block = tool_block(call.id, call.name)
+        if call.extra and self._show_thinking:
+            sealed = sealed_block(block["id"], call.extra)
+            self._begin({**sealed, "signature": ""}, events)
+            self._sign(sealed["signature"], events)
+        self._begin(block, events)
         self._call, call.place = call, self._index
         if call.arguments:
             self._delta({"type": "input_json_delta", "partial_json": call.arguments}, events)

@@ -1,10 +1,10 @@
-"""Thinking that no Anthropic model signed.
+"""Thinking blocks that no Anthropic model signed.
 
 Anthropic checks the signature of every thinking block that a conversation brings back
 (https://platform.claude.com/docs/en/build-with-claude/extended-thinking#preserving-thinking-blocks). Reasoning of
 other providers has none, so the blocks that we make of it carry a mark: when the client returns them, they go back to
 such providers as `reasoning_content` (DeepSeek demands it inside a tool loop) and never to Anthropic, which would
-refuse the whole request.
+refuse the whole request. Blocks without text carry what another provider wants back with its calls (`sealed`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from router.chat import encode
+from router.doors.sealed import is_sealed, seal
 
 Json = dict[str, Any]
 
@@ -21,9 +22,15 @@ UNSIGNED = "virtusoul-unsigned"
 
 
 def is_unsigned(block: Any) -> bool:
-    return (
-        isinstance(block, dict) and block.get("type") == "thinking" and block.get("signature") in (UNSIGNED, "", None)
-    )
+    if not isinstance(block, dict) or block.get("type") != "thinking":
+        return False
+    signature = block.get("signature")
+    return signature in (UNSIGNED, "", None) or is_sealed(signature)
+
+
+def sealed_block(call_id: str, extra: Json) -> Json:
+    """What stands before a call whose provider wants `extra` back with it."""
+    return {"type": "thinking", "thinking": "", "signature": seal(calls={call_id: extra})}
 
 
 def without_unsigned(raw: bytes, body: Json) -> bytes:

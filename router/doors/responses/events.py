@@ -132,7 +132,12 @@ class ReasoningWriter(_Item):
         super().__init__(events, place, "rs_")
         self._pieces: list[str] = []
         self._blocks: list[Json] = []
-        self._announce("added", reasoning_item(self.id, "", []))
+        self._calls: Json = {}
+        self._announce("added", reasoning_item(self.id, ""))
+
+    def keep(self, calls: Json) -> None:
+        """What the provider wants back with the calls that follow."""
+        self._calls |= calls
 
     def add(self, text: str, thinking_blocks: list[Json]) -> None:
         self._blocks += thinking_blocks
@@ -154,7 +159,7 @@ class ReasoningWriter(_Item):
         self._announce("done", self.whole())
 
     def whole(self, status: str = "completed") -> Json:
-        return reasoning_item(self.id, "".join(self._pieces), self._blocks)
+        return reasoning_item(self.id, "".join(self._pieces), self._blocks, self._calls)
 
 
 class CallWriter(_Item):

@@ -6,34 +6,13 @@ several items (reasoning, message, function calls); in the hub they are one assi
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any
 
-import orjson
-
 from router.doors import checks
+from router.doors.sealed import unseal
 from router.doors.transcript import Part, Transcript, text_part
 
 Json = dict[str, Any]
-
-# `encrypted_content` of a reasoning item that this router made: signed thinking blocks, for the provider that signed.
-SEALED = "virtusoul1."
-
-
-def seal(thinking_blocks: list[Json]) -> str:
-    return SEALED + base64.b64encode(orjson.dumps(thinking_blocks)).decode()
-
-
-def unseal(sealed: Any) -> list[Json]:
-    """The thinking blocks inside; none where another service made the item."""
-    if not isinstance(sealed, str) or not sealed.startswith(SEALED):
-        return []
-    try:
-        blocks = orjson.loads(base64.b64decode(sealed.removeprefix(SEALED), validate=True))
-    except (binascii.Error, ValueError):
-        return []
-    return [block for block in blocks if isinstance(block, dict)] if isinstance(blocks, list) else []
 
 
 def messages_of(given: Any, instructions: str | None) -> list[Json]:
@@ -68,6 +47,7 @@ class _Reader:
         self._calls: list[Json] = []
         self._reasoning: list[str] = []
         self._blocks: list[Json] = []
+        self._extras: Json = {}
 
     def add(self, item: Json, where: str) -> None:
         kind = checks.optional_text(item, "type", where) or "message"
@@ -95,6 +75,9 @@ class _Reader:
 
     def settle(self) -> None:
         """What the assistant said becomes one message."""
+        for call in self._calls:
+            if isinstance(extra := self._extras.get(call["id"]), dict):
+                call["extra_content"] = extra
         if self._texts or self._calls or self._blocks:
             self._transcript.assistant(
                 "".join(self._texts) if self._texts else None,
@@ -102,7 +85,7 @@ class _Reader:
                 reasoning="" if self._blocks else "\n\n".join(self._reasoning),
                 thinking_blocks=self._blocks,
             )
-        self._texts, self._calls, self._reasoning, self._blocks = [], [], [], []
+        self._texts, self._calls, self._reasoning, self._blocks, self._extras = [], [], [], [], {}
 
     def _add_message(self, item: Json, where: str) -> None:
         role = checks.text(item, "role", where)
@@ -122,11 +105,12 @@ class _Reader:
 
     def _add_reasoning(self, item: Json, where: str) -> None:
         """Signed thinking goes back as it was; plain reasoning as text, which some providers demand in a tool loop."""
-        if self._texts or self._calls:
-            blocks = unseal(item.get("encrypted_content"))
-            if not blocks or "at" not in blocks[0]:  # the next answer's; thinking inside an answer says where it stood
-                self.settle()
-        self._blocks += unseal(item.get("encrypted_content"))
+        blocks, extras = unseal(item.get("encrypted_content"))
+        inside = bool(blocks and "at" in blocks[0]) or bool(extras)  # state of one answer that is already under way
+        if (self._texts or self._calls) and not inside:
+            self.settle()
+        self._blocks += blocks
+        self._extras |= extras
         for key in ("summary", "content"):
             for part in checks.objects(item.get(key), f"{where}.{key}"):
                 if text := checks.optional_text(part, "text", f"{where}.{key}"):

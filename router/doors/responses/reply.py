@@ -11,7 +11,7 @@ from typing import Any
 
 from router.chat import Chat, encode
 from router.doors.answer import Counts, choices_of, counts, created_of, model_of, new_id, read
-from router.doors.responses.items import seal
+from router.doors.sealed import seal
 from router.doors.responses.tools import custom_names
 from router.doors.translated import source_of
 from router.providers.dialect import Reply
@@ -48,6 +48,8 @@ def response_of(reply: Reply, chat: Chat, meta: Mapping[str, Any]) -> bytes:
         output.append(message_item(new_id("msg_"), parts))
     for call in said.calls:
         call_id = call.id or new_id("call_")
+        if call.extra:
+            output.append(reasoning_item(new_id("rs_"), "", calls={call_id: call.extra}))
         output.append(call_item(new_id("fc_"), call_id, call.name, call.arguments, custom=call.name in customs))
     found = counts(document.get("usage"), reply.usage)
     return encode(finished(response, output, choice.get("finish_reason"), usage_of(found)))
@@ -99,15 +101,17 @@ def usage_of(found: Counts) -> Json:
     }
 
 
-def reasoning_item(item_id: str, text: str, thinking_blocks: list[Json]) -> Json:
-    """Signed blocks travel sealed, so that a client which sends its output items back keeps them whole."""
+def reasoning_item(
+    item_id: str, text: str, thinking_blocks: list[Json] | None = None, calls: Json | None = None
+) -> Json:
+    """A provider's state travels sealed, so that a client which sends its output items back keeps it whole."""
     item: Json = {"id": item_id, "type": "reasoning", "summary": []}
     if text:
         item["summary"] = [{"type": "summary_text", "text": text}]
-    if thinking_blocks:
-        for block in thinking_blocks:
+    if thinking_blocks or calls:
+        for block in thinking_blocks or ():
             block.pop("index", None)  # the numbering of a stream's pieces
-        item["encrypted_content"] = seal(thinking_blocks)
+        item["encrypted_content"] = seal(thinking_blocks=thinking_blocks, calls=calls)
     return item
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from router.chat import Chat
-from router.doors.answer import Call, choices_of, counts, read
+from router.doors.answer import Call, choices_of, counts, new_id, read
 from router.doors.calls import Calls
 from router.doors.responses.events import CallWriter, Events, ItemWriter, MessageWriter, ReasoningWriter
 from router.doors.responses.reply import annotations_of, envelope, finished, logprobs_of, usage_of
@@ -114,6 +114,9 @@ class ResponsesWriter:
         if call.place is None:
             if not call.name:  # an item cannot be shown without its name
                 return
+            if call.extra:
+                call.id = call.id or new_id("call_")
+                self._thinking().keep({call.id: call.extra})
             custom = call.name in self._customs
             call.place = len(self._items)
             item = self._added(CallWriter(self._events, call.place, call.id, call.name, custom=custom))
