@@ -156,6 +156,27 @@ def test_signed_blocks_pass_verbatim() -> None:
     assert blocks[:2] == [signed, {"type": "redacted_thinking", "data": "d"}]
 
 
+def test_what_a_provider_wants_back_with_its_call_comes_back() -> None:
+    extra = {"google": {"thought_signature": "sig"}}
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": extra}
+    request = chat(tools=[{"name": "f"}], stream=True)
+    whole = answered({"content": None, "tool_calls": [call]}, "tool_calls", request=request)["content"]
+    message, _ = stream([chunk({"tool_calls": [{"index": 0, **call}]}), chunk({}, "tool_calls")], request)
+    streamed_blocks = [block.to_dict() for block in message.content]
+    assert whole == streamed_blocks
+    assert [block["type"] for block in whole] == ["thinking", "tool_use"]
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": "ok"}
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": whole},
+        {"role": "user", "content": [result]},
+    ]
+    again = chat(messages=turns)
+    assert again.messages[1] == {"role": "assistant", "content": None, "tool_calls": [call]}
+    native = orjson.loads(again.native[1])["messages"]
+    assert [block["type"] for block in native[1]["content"]] == ["tool_use"]
+
+
 def test_usage_without_any() -> None:
     body = answered({"content": "x"}, usage=None)
     assert (body["usage"]["input_tokens"], body["usage"]["output_tokens"]) == (15, 7)  # the counts of `Reply.usage`

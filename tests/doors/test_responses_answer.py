@@ -15,7 +15,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from router.doors.responses import DOOR
-from router.doors.responses.items import unseal
+from router.doors.sealed import unseal
 from router.errors import Failure, UpstreamError
 from tests.doors.wire import META, call_chunk, chunk, events, piece, reply, streamed, usage_chunk
 
@@ -114,12 +114,26 @@ def test_signed_thinking_travels_sealed_and_comes_back() -> None:
     calls = [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     message = {"content": "Let me see.", "reasoning_content": "hm", "thinking_blocks": blocks, "tool_calls": calls}
     body, _ = answered(message, "tool_calls")
-    assert unseal(body["output"][0]["encrypted_content"]) == blocks
+    assert unseal(body["output"][0]["encrypted_content"])[0] == blocks
     result = {"type": "function_call_output", "call_id": "call_1", "output": "ok"}
     again = chat(input=[{"role": "user", "content": "Hi"}, *body["output"], result])
     assert again.messages[1] == {
         "role": "assistant", "content": "Let me see.", "tool_calls": calls, "thinking_blocks": blocks,
     }  # fmt: skip
+
+
+GEMINI = {"google": {"thought_signature": "sig"}}
+GEMINIS = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": GEMINI}
+
+
+def test_what_a_provider_wants_back_with_its_call_comes_back() -> None:
+    whole, _ = answered({"content": None, "tool_calls": [GEMINIS]}, "tool_calls")
+    _, documents = stream([chunk({"tool_calls": [{"index": 0, **GEMINIS}]}), chunk({}, "tool_calls")])
+    for body in (whole, documents[-1]["response"]):
+        assert [item["type"] for item in body["output"]] == ["reasoning", "function_call"]
+        result = {"type": "function_call_output", "call_id": "call_1", "output": "ok"}
+        again = chat(input=[{"role": "user", "content": "Hi"}, *body["output"], result])
+        assert again.messages[1] == {"role": "assistant", "content": None, "tool_calls": [GEMINIS]}
 
 
 @pytest.mark.parametrize(("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
@@ -206,7 +220,7 @@ def test_signed_thinking_in_a_stream() -> None:
         chunk({"content": "x"}, "stop"),
     ]
     _, documents = stream(chunks)
-    assert unseal(documents[-1]["response"]["output"][0]["encrypted_content"]) == [block]
+    assert unseal(documents[-1]["response"]["output"][0]["encrypted_content"])[0] == [block]
 
 
 def test_text_and_refusal_are_parts_of_one_message() -> None:

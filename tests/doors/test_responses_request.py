@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router.chat import Chat
 from router.doors.responses import DOOR
-from router.doors.responses.items import seal
+from router.doors.sealed import seal
 from router.doors.translated import TranslatedChat
 from router.errors import BadRequest
 from router.prompt import text_to_classify
@@ -108,7 +108,7 @@ def test_reasoning_goes_back_to_whom_it_came_from() -> None:
     def answer(**more: Any) -> Json:
         return {"type": "reasoning", "id": "rs_1", "summary": summary, **more}
 
-    signed = parse([user, answer(encrypted_content=seal(blocks)), call("c1"), output("c1")]).messages[1]
+    signed = parse([user, answer(encrypted_content=seal(thinking_blocks=blocks)), call("c1"), output("c1")]).messages[1]
     assert signed["thinking_blocks"] == blocks
     assert "reasoning_content" not in signed
     plain = parse([user, answer(), call("c1"), output("c1")]).messages[1]

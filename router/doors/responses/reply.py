@@ -11,8 +11,8 @@ from typing import Any
 
 from router.chat import Chat, encode
 from router.doors.answer import Counts, choices_of, counts, created_of, model_of, new_id, read
-from router.doors.sealed import seal
 from router.doors.responses.tools import custom_names
+from router.doors.sealed import seal
 from router.doors.translated import source_of
 from router.providers.dialect import Reply
 
