@@ -186,6 +186,8 @@ class Exchange:
         if not record.status:
             record.status = CLIENT_LEFT
         metrics.observe(record)
+        if self.service.tracer is not None:
+            self.service.tracer.export(record, self.request.headers.get("traceparent"))
         shown = self.settings.log_prompts and self.chat is not None
         logs.request_line(record, text_to_classify(self.chat.messages) if shown and self.chat else None)
 

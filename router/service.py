@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from router import __version__, metrics
+from router import __version__, metrics, tracing
 from router.access import Keys
 from router.artifacts import default_models_dir
 from router.classification import ClassifierService
@@ -20,6 +20,7 @@ from router.config import Settings
 from router.dispatch import Dispatcher
 from router.errors import Overloaded
 from router.health import Health
+from router.tracing import Tracer
 from router.upstream import Upstream
 
 log = logging.getLogger("router.service")
@@ -39,6 +40,7 @@ class Service:
         self.health = Health(settings.cooldown_failures, settings.cooldown, on_change=_circuit_changed)
         self.in_flight = 0
         self.draining = False
+        self.tracer: Tracer | None = None
         self.retraining = asyncio.Lock()
         self.probed = False
         self._upstream: Upstream | None = None
@@ -55,6 +57,7 @@ class Service:
         return self.classifier.classifier.models_dir
 
     async def start(self) -> None:
+        self.tracer = tracing.from_environment()
         self._upstream = Upstream()
         self._dispatcher = Dispatcher(self._upstream, self.health)
         self._watch = asyncio.create_task(self._watch_models())
@@ -69,6 +72,8 @@ class Service:
         if self._upstream is not None:
             await self._upstream.close()
         self.classifier.close()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
 
     async def ready(self) -> bool:
         """Whether requests should come here: the classifier has served a probe, and we are not draining."""

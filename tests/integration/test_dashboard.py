@@ -226,6 +226,14 @@ def test_the_page_names_no_other_host_and_writes_no_markup() -> None:
     assert "api.key" not in PAGE.lower().replace("api key", "")
 
 
+def test_the_two_ways_to_dark_are_the_same() -> None:
+    automatic, chosen = (
+        PAGE.split(start)[1].split("}")[0].split()
+        for start in (':root:not([data-theme="light"]) {', ':root[data-theme="dark"] {')
+    )
+    assert automatic == chosen
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_colours_have_contrast(theme: str) -> None:
     """WCAG 2.2: 4.5:1 for text (1.4.3), 3:1 for what carries meaning in charts (1.4.11)."""
@@ -518,17 +526,18 @@ async def test_screenshots(browser: str, start_router: Start) -> None:
         "reasoning": (3.2, 900, 0.01),
     }
     prices = {"simple": ("0.05", "0.40"), "medium": ("0.25", "2"), "complex": ("1.25", "10"), "reasoning": ("5", "25")}
-    real = {
-        "simple": "llama-3.1-8b-instant",
-        "medium": "gpt-5-mini",
-        "complex": "gpt-5.2",
-        "reasoning": "claude-opus-4-5",
+    routes = {
+        "simple": ("groq", "llama-3.1-8b-instant"),
+        "medium": ("openai", "gpt-5-mini"),
+        "complex": ("mistral", "mistral-large"),
+        "reasoning": ("openai", "gpt-5.2"),
     }
     fakes = {tier: _Busy(*speed) for tier, speed in speeds.items()}
     env = {"COOLDOWN": "4", "COOLDOWN_FAILURES": "3"}
     for tier, fake in fakes.items():
         await fake.start()
-        env |= tier_env(tier, fake, INPUT_PRICE=prices[tier][0], OUTPUT_PRICE=prices[tier][1], MODEL=real[tier])
+        (provider, model), (price_in, price_out) = routes[tier], prices[tier]
+        env |= tier_env(tier, fake, provider, INPUT_PRICE=price_in, OUTPUT_PRICE=price_out, MODEL=model)
         env[f"{tier.upper()}_FALLBACKS"] = {"reasoning": "complex", "simple": "medium"}.get(tier, "reasoning")
     router = await start_router(env, _Plausible())
     folder = Path(os.environ.get("DASHBOARD_SHOTS", ROOT / "docs"))
