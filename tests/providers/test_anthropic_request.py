@@ -247,6 +247,11 @@ def test_what_has_no_equivalent_is_named_and_what_says_nothing_is_not() -> None:
     assert not dropped
 
 
+def test_names_of_unknown_parameters_stay_within_a_header() -> None:
+    _, dropped = send(**{f"{number}{'x' * 500}": 1 for number in range(500)})
+    assert sum(map(len, dropped)) < 4_000
+
+
 @pytest.mark.parametrize(
     ("model", "given", "sent", "lost"),
     [

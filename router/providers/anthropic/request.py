@@ -35,6 +35,8 @@ _HANDLED = _NATIVE | {
     "stop", "stop_sequences", "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls",
     "response_format", "reasoning_effort", "user", "safety_identifier", "metadata", "service_tier",
 }  # fmt: skip
+# Unknown parameters that are named; the names travel in a header, which has its limits.
+_MAX_NAMED = 40
 # Parameters whose value says only what is so anyway.
 _NO_OPS: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -59,7 +61,8 @@ def translate(chat: Chat, target: Target) -> Outgoing:
     dropped: dict[str, None] = {}
     for name, value in body.items():
         if name not in _HANDLED and value is not None and value not in _NO_OPS.get(name, ()):
-            dropped[name] = None
+            if len(dropped) < _MAX_NAMED:
+                dropped[name[:64]] = None
     system, messages = convert(chat.messages, model, dropped)
     wire: dict[str, Any] = {"model": target.model, "messages": messages}
     for name in _NATIVE:
