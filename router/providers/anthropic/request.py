@@ -60,9 +60,9 @@ def translate(chat: Chat, target: Target) -> Outgoing:
     model = lookup(target.model)
     dropped: dict[str, None] = {}
     for name, value in body.items():
-        if name not in _HANDLED and value is not None and value not in _NO_OPS.get(name, ()):
-            if len(dropped) < _MAX_NAMED:
-                dropped[name[:64]] = None
+        says_something = value is not None and value not in _NO_OPS.get(name, ())
+        if says_something and name not in _HANDLED and len(dropped) < _MAX_NAMED:
+            dropped[name[:64]] = None
     system, messages = convert(chat.messages, model, dropped)
     wire: dict[str, Any] = {"model": target.model, "messages": messages}
     for name in _NATIVE:
