@@ -1,0 +1,1 @@
+"""`python -m bench quality`: how well labelled prompts are routed, with every figure, not only the flattering one."""
