@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from router import logs, metrics
+from router import metrics
 from router.access import request_id
 from router.chat import Chat
 from router.config import Settings
@@ -28,6 +28,8 @@ from router.service import SERVICE, Service
 
 log = logging.getLogger("router.api")
 
+# What may go out with a request in the client's own dialect: it switches features of the body on.
+NATIVE_HEADERS = ("anthropic-beta",)
 CLIENT_LEFT = 499  # nginx's word for it; only ever a metric
 
 
@@ -73,6 +75,8 @@ class Exchange:
         raw = await read_body(self.request)
         self.record.received = perf_counter()
         chat = self.chat = self.door.parse(raw)
+        if chat.native is not None:
+            chat.native_headers = {name: value for name in NATIVE_HEADERS if (value := self.request.headers.get(name))}
         if chat.stream:
             self.downstream = Downstream(self.request, self._headers, self.settings.keepalive)
         self.plan = await route(chat, self.request.headers, self.settings, self.service.classifier, self.record)
@@ -189,7 +193,7 @@ class Exchange:
         if self.service.tracer is not None:
             self.service.tracer.export(record, self.request.headers.get("traceparent"))
         shown = self.settings.log_prompts and self.chat is not None
-        logs.request_line(record, text_to_classify(self.chat.messages) if shown and self.chat else None)
+        self.service.request_log.add(record, text_to_classify(self.chat.messages) if shown and self.chat else None)
 
 
 def cost(settings: Settings, tier: str, usage: Usage) -> dict[str, float]:

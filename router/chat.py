@@ -7,7 +7,9 @@ passes tomorrow without a release of ours.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 import orjson
@@ -33,6 +35,8 @@ class Chat:
     __slots__ = ("__dict__", "body", "messages", "model", "native", "raw", "stream")
     # What the client asked for in another API's terms and the hub form cannot say (see `doors.translated`).
     lost: tuple[str, ...] = ()
+    # Headers of the client's that belong to `native` and go out with it (`anthropic-beta`).
+    native_headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, raw: bytes, body: dict[str, Any], native: tuple[str, bytes] | None = None) -> None:
         self.raw = raw

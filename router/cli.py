@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 _NOTHING_CONFIGURED = """no tier is configured, so there is nothing to route to. Set at least one, for example in .env:
 
     MEDIUM_PROVIDER=openai
-    MEDIUM_MODEL=gpt-4o-mini
+    MEDIUM_MODEL=gpt-5-mini
     MEDIUM_API_KEY=sk-...
 
 (providers, and three complete examples: README.md and .env.example), or try it without any key: virtusoul-router --demo"""

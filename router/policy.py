@@ -37,7 +37,7 @@ def plan(
     """Orders the targets for a request that wants the tier `wanted` (a name in `settings.tiers`).
 
     `needs`: what the target must be able to do. `tokens`: estimated prompt length. `pinned_dialect`: the conversation
-    carries state that only this dialect accepts, so fallbacks of others are left out. An empty plan has no targets
+    carries state that only this dialect accepts: a target of it is preferred, and fallbacks of others are left out. An empty plan has no targets
     (nothing configured). Where no target fits the needs, the wanted one is asked all the same: its provider's refusal
     tells the client more than ours could.
     """
@@ -48,9 +48,14 @@ def plan(
     if serving != wanted:
         mechanism, reason = "unavailable", f"tier '{wanted}' is not configured"
     first = settings.targets[serving]
+    if pinned_dialect is not None and first.vendor.dialect != pinned_dialect:
+        kept = _first_fit(settings, serving, needs, tokens, pinned_dialect)
+        if kept is not None:
+            mechanism, reason = "capability", f"the conversation carries state that only {pinned_dialect} accepts"
+            first = kept
     missing = _missing(first, needs)
     if missing or not _fits(first, tokens):
-        better = _first_fit(settings, serving, needs, tokens)
+        better = _first_fit(settings, serving, needs, tokens, None)
         if better is not None:
             mechanism = "capability" if missing else "context"
             lacks = f"does not take {', '.join(missing)}" if missing else f"has a window below {tokens} tokens"
@@ -89,12 +94,16 @@ def larger_window(candidates: Sequence[Target], failed: Target) -> list[Target]:
     ]
 
 
-def _first_fit(settings: Settings, tier: str, needs: frozenset[Need], tokens: int) -> Target | None:
-    """The cheapest fitting target at or above `tier`; where there is none, the strongest below it."""
+def _first_fit(
+    settings: Settings, tier: str, needs: frozenset[Need], tokens: int, dialect: str | None
+) -> Target | None:
+    """The cheapest fitting target (of `dialect`) at or above `tier`; where there is none, the strongest below it."""
     here = settings.tiers.index(tier)
     for name in [*settings.tiers[here:], *reversed(settings.tiers[:here])]:
         target = settings.targets.get(name)
-        if target is not None and not _missing(target, needs) and _fits(target, tokens):
+        if target is None or _missing(target, needs) or not _fits(target, tokens):
+            continue
+        if dialect is None or target.vendor.dialect == dialect:
             return target
     return None
 

@@ -20,6 +20,7 @@ from router.config import Settings
 from router.dispatch import Dispatcher
 from router.errors import Overloaded
 from router.health import Health
+from router.logs import RequestLog
 from router.tracing import Tracer
 from router.upstream import Upstream
 
@@ -41,6 +42,7 @@ class Service:
         self.in_flight = 0
         self.draining = False
         self.tracer: Tracer | None = None
+        self.request_log = RequestLog(settings.log_level, settings.log_format)
         self.retraining = asyncio.Lock()
         self.probed = False
         self._upstream: Upstream | None = None
@@ -72,6 +74,7 @@ class Service:
         if self._upstream is not None:
             await self._upstream.close()
         self.classifier.close()
+        self.request_log.flush()
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.close)
 
@@ -94,6 +97,8 @@ class Service:
         self.settings = settings
         self.keys = Keys(settings.api_keys)
         self.admin_keys = Keys(settings.admin_api_keys)
+        self.request_log.flush()
+        self.request_log = RequestLog(settings.log_level, settings.log_format)
         self.health.reconfigure(settings.cooldown_failures, settings.cooldown)
         self.classifier.reconfigure(settings.confidence_threshold, settings.routing_bias)
         for tier in settings.targets:

@@ -75,5 +75,9 @@ def test_larger_or_unknown_windows_only() -> None:
 
 def test_a_pinned_conversation_stays_with_its_dialect() -> None:
     env = {"SIMPLE_PROVIDER": "ollama", "SIMPLE_MODEL": "m", "SIMPLE_FALLBACKS": "medium", "MEDIUM_PROVIDER": "echo"}
-    settings = load(env)
+    settings = load({**env, "COMPLEX_PROVIDER": "anthropic", "COMPLEX_MODEL": "c", "COMPLEX_API_KEY": "k"})
     assert order(plan(settings, "simple", "direct", pinned_dialect="openai")) == ["simple"]
+    found = plan(settings, "simple", "classified", pinned_dialect="anthropic")
+    assert (order(found), found.mechanism) == (["complex"], "capability")
+    # Where no tier speaks it, the wanted one serves: its provider file leaves out what it cannot use.
+    assert order(plan(load(env), "simple", "classified", pinned_dialect="anthropic")) == ["simple"]

@@ -17,8 +17,7 @@ _MARKS = (b"thinking", b"thought_signature", b"reasoning_details")
 
 def pinned_dialect(chat: Chat) -> str | None:
     """The dialect that the conversation must stay with; None where any can go on with it."""
-    raw = chat.raw if chat.native is None else chat.native[1]
-    if not any(mark in raw for mark in _MARKS):
+    if not any(mark in chat.raw or (chat.native is not None and mark in chat.native[1]) for mark in _MARKS):
         return None
     for message in reversed(chat.messages):
         if message.get("role") == "assistant" and (pin := _pin(message)) is not None:

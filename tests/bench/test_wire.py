@@ -8,8 +8,7 @@ from bench.wire import ResponseReader, WireError, request_bytes, request_head
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = (
-    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    b"6\r\nhello \r\n5;ext=1\r\nworld\r\n0\r\ntrailer: x\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nhello \r\n5;ext=1\r\nworld\r\n0\r\ntrailer: x\r\n\r\n"
 )
 
 

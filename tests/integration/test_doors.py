@@ -293,3 +293,13 @@ async def test_a_broken_stream_of_responses_has_failed(client: openai.AsyncOpenA
     events = [event async for event in await client.responses.create(model="simple", input="Hi", stream=True)]
     assert events[-1].type == "response.failed"
     assert events[-1].response.error is not None
+
+
+async def test_beta_features_reach_anthropic_and_nobody_else(
+    messages: Any, fake: FakeOpenAI, claude_fake: claude.FakeAnthropic
+) -> None:
+    beta = {"anthropic-beta": "context-management-2025-06-27"}
+    for model in ("complex", "simple"):
+        await messages.create(model=model, max_tokens=10, messages=ASK, extra_headers=beta)
+    assert claude_fake.last.headers["anthropic-beta"] == beta["anthropic-beta"]
+    assert "anthropic-beta" not in fake.last.headers

@@ -37,6 +37,8 @@ class Anthropic:
 
     def request(self, chat: Chat, target: Target) -> Outgoing:
         outgoing = translate(chat, target)
+        if chat.native is not None and chat.native[0] == self.name:
+            outgoing = outgoing._replace(headers=chat.native_headers)
         # A base URL with or without its /v1 works, whatever else stands in front of it.
         return outgoing if _has_version(target.base_url) else outgoing._replace(path=f"/v1{outgoing.path}")
 
