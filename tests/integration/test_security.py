@@ -15,8 +15,9 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import Mock
 
 import aiohttp
 import numpy as np
@@ -37,6 +38,11 @@ KEY = "sk-simple-secret-key"  # as tests.conftest.tier_env has it
 JSON = {"content-type": "application/json"}
 
 
+def hole(what: str) -> pytest.MarkDecorator:
+    """A test that fails until `what` is mended; strict, so that the mark goes when the hole does."""
+    return pytest.mark.xfail(strict=True, reason=what)
+
+
 async def raw(router: Running, data: bytes, patience: float = 3.0) -> bytes:
     """These bytes on a connection of their own; what came back until the router closed it."""
     host, _, port = router.url.removeprefix("http://").partition(":")
@@ -47,6 +53,13 @@ async def raw(router: Running, data: bytes, patience: float = 3.0) -> bytes:
             return await reader.read()
     finally:
         writer.close()
+
+
+async def read(request: Any) -> None:
+    """Sends a request of aiohttp's client and reads the answer to its end."""
+    async with request as response:
+        with suppress(aiohttp.ClientError):
+            await response.read()
 
 
 def logged(router: Running, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> str:
@@ -84,8 +97,19 @@ QUOTING = {
 PART = KEY[:12]
 
 
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("case", QUOTING)
+QUOTED = hole("keys are masked in an error's message after it was clipped, and not at all in its type, param and code")
+UNMASKED = ("clipped", "in its code", "in its param", "rate limit")
+
+
+@pytest.mark.parametrize(
+    ("case", "stream"),
+    [
+        pytest.param(case, stream, marks=[QUOTED] if any(one in case for one in holes) else [])
+        for stream, holes in ((False, UNMASKED), (True, (*UNMASKED, "stream's error")))
+        for case in QUOTING
+        if stream or "stream" not in case
+    ],
+)
 async def test_a_key_that_a_provider_quotes_goes_nowhere(
     start_router: Start,
     fake: FakeOpenAI,
@@ -125,11 +149,13 @@ async def test_prompts_are_in_no_log(
     for step in (Answer(secret), Status(500, secret), Status(400, secret), Reset(), Stream([secret], cut_after=1)):
         fake.script(step)
         for stream in (False, True):
-            await router.post({**CHAT, "model": "virtusoul-v1", "messages": _said(secret), "stream": stream})
-    await router.post({**CHAT, "model": secret})
-    await router.post({**CHAT, "messages": [{"role": "user", "content": [secret]}]})
-    await router.post({"text": secret}, "/classify")
-    await router.client.post(router.url + "/v1/chat/completions", data=b'{"' + secret.encode(), headers=JSON)
+            body = {**CHAT, "model": "virtusoul-v1", "messages": _said(secret), "stream": stream}
+            await read(router.post(body))
+    await read(router.post({**CHAT, "model": secret}))
+    await read(router.post({**CHAT, "messages": [{"role": "user", "content": [secret]}]}))
+    await read(router.post({"text": secret}, "/classify"))
+    url = router.url + "/v1/chat/completions"
+    await read(router.client.post(url, data=b'{"' + secret.encode(), headers=JSON))
     router.classifier.fail = RuntimeError("the classifier broke")
     await router.chat("virtusoul-v1", secret)
     log = logged(router, caplog, capfd)
@@ -242,12 +268,13 @@ async def test_log_lines_cannot_be_forged(
     for given in ('x"y=1', "a\x1b[2J", "id status=200"):
         head = f"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: {given}\r\n\r\n"
         await raw(router, head.encode())
-    await router.post({**CHAT, "model": "x\nforged"})
+    await read(router.post({**CHAT, "model": "x\nforged"}))
     lines = logged(router, caplog, capfd).splitlines()
     assert lines
     assert [line for line in lines if "forged" in line or not line.isprintable()] == []
 
 
+@hole("http.endpoint logs request.path, which is percent-decoded")
 async def test_a_fault_of_ours_logs_the_path_on_one_line(router: Running, caplog: pytest.LogCaptureFixture) -> None:
     settings = router.service.settings
     router.service.settings = None  # type: ignore[assignment]
@@ -257,6 +284,7 @@ async def test_a_fault_of_ours_logs_the_path_on_one_line(router: Running, caplog
     assert message.isprintable()
 
 
+@hole("server logs aiohttp's parse error, which quotes the head, at DEBUG")
 async def test_what_is_no_http_is_not_quoted_in_the_log(router: Running, caplog: pytest.LogCaptureFixture) -> None:
     """The head of such a request may hold a key."""
     caplog.set_level(logging.DEBUG, "router")
@@ -265,6 +293,7 @@ async def test_what_is_no_http_is_not_quoted_in_the_log(router: Running, caplog:
     assert [line.getMessage() for line in caplog.records if not line.getMessage().isprintable()] == []
 
 
+@hole("JSON leaves DEL, C1 controls and U+2028 as they are")
 async def test_a_logged_prompt_stays_on_its_line(
     start_router: Start, fake: FakeOpenAI, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,7 +315,7 @@ async def test_metrics_do_not_grow_with_what_clients_and_providers_invent(router
         await router.chat()
         await router.chat(f"invented-{number}")
         for path in (f"/invented/{number}", f"/v1/models/{number}"):
-            await router.client.get(router.url + path, headers={"x-request-id": f"id-{number}"})
+            await read(router.client.get(router.url + path, headers={"x-request-id": f"id-{number}"}))
     after = await series()
     assert not [line for line in after if "invented" in line or "made-up" in line or "id-" in line]
     statuses = set(re.findall(r'status="(\d+)"', " ".join(after)))
@@ -356,6 +385,19 @@ async def test_a_packed_bomb_is_413(
     assert (await router.chat())[0] == 200
 
 
+@hole("http.read_body does not expect RequestPayloadError")
+async def test_many_packed_members_cost_little_time(router: Running) -> None:
+    """Empty members make no output, so that no limit on size would stop them (GHSA-h4cc-hm5h-fmm9)."""
+    bomb = gzip.compress(b"") * 100_000
+    began = time.perf_counter()
+    headers = {**JSON, "content-encoding": "gzip"}
+    url = router.url + "/v1/chat/completions"
+    async with aiohttp.ClientSession() as client, client.post(url, data=io.BytesIO(bomb), headers=headers) as response:
+        assert response.status == 400
+    assert time.perf_counter() - began < 5
+
+
+@hole("http.read_body does not expect RequestPayloadError")
 async def test_a_damaged_packing_is_a_400(router: Running, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("gzip", "deflate"):
         headers = {**JSON, "content-encoding": name}
@@ -436,11 +478,12 @@ async def flood(head: str, *chunks: bytes) -> AsyncIterator[str]:
         listening.close()
 
 
+HELD = "a role without content, again and again"
 BOMBS: dict[str, tuple[str, list[bytes], bool]] = {
     "an event without end": (STREAM, [b"data: " + b"x" * 65536], True),
     "comments without end": (STREAM, [b": hi\n\n" * 5000], True),
     "damaged events without end": (STREAM, [b"data: {\n\n" * 5000], True),
-    "a role without content, again and again": (STREAM, [ROLE * 500], True),
+    HELD: (STREAM, [ROLE * 500], True),
     "a body without end": (DOCUMENT, [b" " * 65536], False),
     "a body in place of a stream": (DOCUMENT, [b" " * 65536], True),
     "an error without end": (DOCUMENT.replace("200 OK", "500 No"), [b"x" * 65536], False),
@@ -451,7 +494,13 @@ BOMBS: dict[str, tuple[str, list[bytes], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[hole("Opened.until_content holds any amount")] if name == HELD else [])
+        for name in BOMBS
+    ],
+)
 async def test_a_provider_s_bomb_is_a_clean_error_in_bounded_memory(start_router: Start, name: str) -> None:
     head, chunks, stream = BOMBS[name]
     async with flood(head, *chunks) as url:
@@ -465,6 +514,8 @@ async def test_a_provider_s_bomb_is_a_clean_error_in_bounded_memory(start_router
     status, error = asking.result()
     assert status in (502, 504)
     assert error["error"]["type"] in ("upstream_error", "timeout_error")
+    if name == HELD:  # what is held until the first content is bounded by its size, not by time alone
+        assert error["error"]["code"] == "upstream_protocol"
     assert peak - before < 160_000_000  # the largest whole answer (64 MiB), twice while its parts are joined
 
 
@@ -497,6 +548,7 @@ async def test_administration_takes_no_other_key(start_router: Start, fake: Fake
                 assert response.status == 401
 
 
+@hole("a body without a content type counts as JSON, and /retrain takes none at all")
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/classify", "/feedback", "/retrain"])
 async def test_a_page_of_another_site_cannot_use_an_open_router(
     start_router: Start, fake: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
@@ -506,8 +558,8 @@ async def test_a_page_of_another_site_cannot_use_an_open_router(
     https://fetch.spec.whatwg.org/#cors-safelisted-request-header
     """
     router = await start_router({**tier_env("simple", fake), "TRAINING_DATA": str(tmp_path / "data.jsonl")})
-    trained = AsyncMock()
-    monkeypatch.setattr("router.admin.asyncio.to_thread", trained)
+    trained = Mock(return_value=SimpleNamespace(as_dict=dict))
+    monkeypatch.setattr("router.training.retrain", trained)
     site = {"origin": "https://evil.example", "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}
     body = json.dumps({**CHAT, "text": "x", "tier": "simple"}).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None):
@@ -519,8 +571,11 @@ async def test_a_page_of_another_site_cannot_use_an_open_router(
             async with request as response:
                 assert 400 <= response.status < 500, (kind, data)
                 assert "access-control-allow-origin" not in response.headers
+    asked = {**site, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    async with router.client.options(router.url + path, headers=asked) as response:
+        assert response.status == 405 and "access-control-allow-origin" not in response.headers
     assert fake.requests == []
-    assert not trained.called
+    assert not trained.called and not (tmp_path / "data.jsonl").exists()
 
 
 async def test_feedback_teaches_known_tiers_only_and_is_kept_private(
@@ -585,12 +640,24 @@ def test_the_server_runs_no_code_from_data() -> None:
                     assert any(k.arg == "allow_pickle" and ast.unparse(k.value) == "False" for k in node.keywords), path
 
 
+@hole("pyproject.toml: aiohttp>=3.12")
 def test_dependencies_have_safe_lower_bounds() -> None:
-    """Each has one, and aiohttp's lies above its advisories on packed bodies (GHSA-6mq8-rvhq-8wgg, fixed in 3.13.3)."""
+    """Each has one, and aiohttp's lies above its advisories on packed bodies (the last: GHSA-h4cc-hm5h-fmm9)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     bounds = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", line).groups() for line in project["dependencies"])  # type: ignore[union-attr,misc]
     assert len(bounds) == len(project["dependencies"])
-    assert tuple(int(part) for part in bounds["aiohttp"].split(".")) >= (3, 13, 3)
+    assert tuple(int(part) for part in bounds["aiohttp"].split(".")) >= (3, 14, 4)
+
+
+def test_the_threat_model_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "threat-model.md").read_text()
+    named = re.findall(r"`(\w+)::(\w+)`", text)
+    assert len(named) > 40
+    for module, name in named:
+        path = f"{module}.py" if module.startswith("test_") else f"integration/test_{module}.py"
+        assert name == "x" or f"def test_{name}(" in (ROOT / "tests" / path).read_text(), (module, name)
+    for line in text.split("## Threats")[1].split("\n## ")[0].splitlines():
+        assert not line.startswith("| ") or line.startswith(("| threat", "| ---")) or "::" in line, line
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
