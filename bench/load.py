@@ -37,10 +37,10 @@ _CONNECT_SECONDS = 10.0
 class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request on it."""
 
-    def __init__(self, done: Callable[[Connection, str], None], chunk: Callable[[int, int], None]) -> None:
+    def __init__(self, done: Callable[[Connection, str], None], chunk: Callable[[Connection, int, int], None]) -> None:
         """`done(connection, error)` after every answer; `error` is empty for a good one.
 
-        `chunk(stamp, now)`, both in ns, for every time stamp in a stream.
+        `chunk(connection, stamp, now)`, both in ns, for every time stamp in a stream.
         """
         self._done = done
         self._chunk = chunk
@@ -99,10 +99,8 @@ class Connection(asyncio.Protocol):
     def _read_stamps(self, text: bytes, now: int) -> None:
         end = 0
         for found in _STAMP.finditer(text):
-            self._chunk(int(found[1]), now)
+            self._chunk(self, int(found[1]), now)
             end = found.end()
-        if end and not self.first:
-            self.first = now / 1e9
         # A stamp may be split over two reads; one that was read must not be read again.
         cut = text.find(b"@", max(end, len(text) - 20))
         self._tail = text[cut:] if cut >= 0 else b""
@@ -174,7 +172,9 @@ class Load:
         for index, connection in enumerate(clients):
             loop.call_later(index / len(clients) * spread, self._next, connection, "")
         await asyncio.sleep(max(0.0, self._end - perf_counter()))
-        await self._quiet(self._job.stream_seconds)
+        # Streams that still run are cut: their chunks and first bytes so far are counted.
+        if not self._job.drip:
+            await self._quiet()
 
     async def _open(self) -> None:
         """Arrivals from a thread of its own: the loop's timers are only good to a millisecond."""
@@ -193,11 +193,11 @@ class Load:
         thread.start()
         await asyncio.sleep(max(0.0, self._end - perf_counter()))
         thread.join()
-        await self._quiet(0.0)
+        await self._quiet()
 
-    async def _quiet(self, extra: float) -> None:
+    async def _quiet(self) -> None:
         """Waits until the answers that are still due have come, or patience ends."""
-        give_up = perf_counter() + _PATIENCE_SECONDS + extra
+        give_up = perf_counter() + _PATIENCE_SECONDS
         # Polled: an event would cost every answer a check.
         while perf_counter() < give_up and (self._waiting or any(each.busy for each in self._connections)):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -251,16 +251,20 @@ class Load:
         elif self._start <= (now if self._job.kind == "closed" else connection.due) < self._end:
             self._latencies.append(now - connection.due)
             self._late.append(connection.sent - connection.due)
-        if connection.first and self._start <= connection.first < self._end:
-            self._firsts.append(connection.first - connection.due)
         if self._job.kind == "closed":
             self._next(connection, error)
         elif connection.usable:
             self._free(connection)
 
-    def _on_chunk(self, stamp: int, now: int) -> None:
-        if self._start <= now / 1e9 < self._end:
+    def _on_chunk(self, connection: Connection, stamp: int, now: int) -> None:
+        seconds = now / 1e9
+        measured = self._start <= seconds < self._end
+        if measured:
             self._delays.append(now - stamp)
+        if not connection.first:
+            connection.first = seconds
+            if measured:
+                self._firsts.append(seconds - connection.due)
 
     def _next(self, connection: Connection, error: str) -> None:
         """The client's next request; a lost connection is replaced, a failing server not hammered."""

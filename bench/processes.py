@@ -103,7 +103,6 @@ class Process:
             pss += _proc_kib(pid, "smaps_rollup", "Pss:")
         return rss / 1024, pss / 1024
 
-
     def sockets(self) -> int:
         """Open sockets of the family."""
         count = 0

@@ -31,4 +31,4 @@ def _typo(text: str, rng: random.Random) -> str:
     if not places:
         return text
     at = rng.choice(places)
-    return f"{text[:at]}{text[at + 1]}{text[at]}{text[at + 2:]}"
+    return f"{text[:at]}{text[at + 1]}{text[at]}{text[at + 2 :]}"

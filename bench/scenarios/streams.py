@@ -12,8 +12,8 @@ from bench.stage import SMART_MODEL, Stage
 
 # Streams at once → (ms between chunks, chunks): about what that many readers would draw, within what one worker,
 # the upstream and the generator can do on two cores together.
-CROWDS = {1: (10, 20), 50: (50, 20), 500: (250, 8)}
-QUICK_CROWDS = {1: (10, 10), 50: (50, 6), 500: (200, 2)}
+CROWDS = {1: (10, 20), 50: (50, 20), 500: (250, 12)}
+QUICK_CROWDS = {1: (10, 10), 50: (50, 10), 500: (500, 4)}
 _MIXED_STREAMS = 20
 _MIXED_DRIP = (25, 20)
 _MIXED_PROMPT = "tokens:256"
@@ -65,7 +65,8 @@ def mixed(stage: Stage, stack: ExitStack) -> Play:
         }
 
     drip = f"{_MIXED_STREAMS} streams, a chunk every {_MIXED_DRIP[0]} ms"
-    return Play(legs, derive, [f"{drip}; {_MIXED_CONCURRENCY} clients with 256-token prompts"])
+    note = f"{drip}; {_MIXED_CONCURRENCY} clients with 256-token prompts"
+    return Play(legs, derive, [note], rounds=1 if stage.options.quick else None)
 
 
 def _less(ours: Readings, floor: Readings) -> Readings:
@@ -84,7 +85,7 @@ def _under_load(stage: Stage, subject: str, where: Endpoint, smart: Endpoint) ->
     def run() -> Reading:
         streams = _streams(stage, where, _MIXED_STREAMS, _MIXED_DRIP)
         # The load begins before the measured stretch and ends after it.
-        whole = streams.seconds + 2 * streams.stream_seconds
+        whole = streams.seconds + 1.2 * streams.stream_seconds
         prompts = stage.numbered(
             stage.job(smart, concurrency=_MIXED_CONCURRENCY, prompt=_MIXED_PROMPT, seconds=whole, discard=0.0)
         )

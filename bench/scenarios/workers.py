@@ -39,7 +39,7 @@ def workers(stage: Stage, stack: ExitStack) -> Play:
             f"{os.cpu_count()} cores: upstream and generator take from the routers' own, "
             f"so this says little about scaling (needs {CORES_TO_PIN})"
         )
-    return Play(legs, derive, [cores])
+    return Play(legs, derive, [cores], rounds=1 if stage.options.quick else None)
 
 
 def _leg(stage: Stage, subject: str, where: Endpoint, prompt: str, clients: int) -> Leg:

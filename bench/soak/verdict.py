@@ -22,7 +22,7 @@ _GROWTH_MIB, _GROWTH_SHARE = 6.0, 0.04
 _SPARE_SOCKETS = 64
 _WARM_UP_SHARE = 0.25
 
-_SAMPLE = re.compile(r'^virtusoul_requests_total\{([^}]*)\} (\S+)$', re.MULTILINE)
+_SAMPLE = re.compile(r"^virtusoul_requests_total\{([^}]*)\} (\S+)$", re.MULTILINE)
 _STATUS = re.compile(r'status="(\d+)"')
 _IN_FLIGHT = re.compile(r"^virtusoul_in_flight (\S+)$", re.MULTILINE)
 
