@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import json
 import platform
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from export.check import check
+from export.finetune import RECORD, finetune
 from export.steps import ExportError, step
 from router.artifacts import ArtifactError, Manifest, NewFile, default_models_dir, publish, read_manifest
 from router.encoder import Encoder
@@ -67,12 +69,12 @@ def _export(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="virtusoul-export-") as scratch:
         work = Path(scratch)
         if options.finetune:
-            from export.finetune import finetune
-
             tuned = finetune(found.folder, work / "finetuned", extra=options.extra, token_limit=options.token_limit)
             found = sources.Source(tuned, f"{found.name}, fine-tuned", sources.weights_digest(tuned))
         encoder, files, section = _build_encoder(options, found.folder, work)
         section["source"] = {"name": found.name, "sha256": found.sha256}
+        if (record := found.folder / RECORD).is_file():
+            section["finetuned"] = json.loads(record.read_text())
         _fit_and_publish(options, encoder, files, section)
 
 
@@ -87,18 +89,20 @@ def _build_encoder(
         plain = graph.export_onnx(source, work)
     with step("graph fusion") as current:
         counts = graph.fuse(plain, source / "config.json", work / "fused.onnx")
+        graph.make_lean(work / "fused.onnx", work / "exact.onnx", int8_words=False)
         graph.make_lean(work / "fused.onnx", work / "lean.onnx")
         current.outcome = ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items()) if kind != "Cast")
     with step("int8 quantisation") as current:
         graph.quantise(work / "lean.onnx", work / "int8.onnx", reduce_range=not options.full_range)
-        content = (work / "int8.onnx").read_bytes()
+        graph.optimise(work / "int8.onnx", work / "optimised.onnx")
+        content = (work / "optimised.onnx").read_bytes()
         current.outcome = f"{len(content) / 1e6:.1f} MB"
     with step("parity") as current:
-        encoder = Encoder.load(work / "int8.onnx", source / "tokenizer.json", options.token_limit)
+        encoder = Encoder.load(work / "optimised.onnx", source / "tokenizer.json", options.token_limit)
         rows, _ = read_examples(BUILT_IN)
         texts = [row.text for row in rows[:: max(1, len(rows) // PARITY_TEXTS)]]
-        figures = parity.compare(work / "lean.onnx", encoder, texts)
-        figures["fp32_to_torch"] = parity.compare_with_torch(source, work / "lean.onnx", encoder, texts[:20])
+        figures = parity.compare(work / "exact.onnx", encoder, texts)
+        figures["fp32_to_torch"] = parity.compare_with_torch(source, work / "exact.onnx", encoder, texts[:20])
         current.outcome = f"cosine to fp32 {figures['cosine_mean']:.4f}"
     files = {
         "encoder": NewFile(content, ".onnx"),
@@ -134,7 +138,8 @@ def _fit_and_publish(
 
     from export.headfit import fit_shipped
 
-    fitted = fit_shipped(encoder, options.extra, options.measure)
+    modulus = encoder_section.get("finetuned", {}).get("held_out_modulus", 0)
+    fitted = fit_shipped(encoder, options.extra, options.measure, modulus)
     digest = hashlib.sha256(files["encoder"].content).hexdigest() if manifest is None else manifest.digest("encoder")
     encoder_section["embeddings_of"] = digest
     sections: dict[str, Any] = {"encoder": encoder_section, "head": fitted.section}

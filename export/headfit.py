@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.finetune import is_held_out
 from export.steps import ExportError, step
 from router import embeddings, features
 from router.artifacts import NewFile
@@ -23,6 +24,11 @@ from router.scoring import score
 
 LABELS = ("simple", "medium", "complex", "reasoning")
 L2_CANDIDATES = (10.0, 30.0, 100.0)
+# The mix of tiers in real traffic. The examples are richer in hard prompts, so that each kind is well covered; the fit
+# weighs them back to this mix, or it would send too much to the expensive tiers.
+NATURAL_MIX = {"simple": 0.30, "medium": 0.55, "complex": 0.085, "reasoning": 0.065}
+# Fewer prompts than this say too little about calibration to be asked alone.
+ENOUGH_TO_CALIBRATE = 300
 Inputs = npt.NDArray[np.float32]
 
 
@@ -51,23 +57,30 @@ class FittedHead:
     embeddings: NewFile
 
 
-def fit_shipped(encoder: Encoder, extra: Sequence[Path], measure: Sequence[Path]) -> FittedHead:
-    """Built-in examples and `extra` are fitted on; `measure` is only measured on."""
+def fit_shipped(
+    encoder: Encoder, extra: Sequence[Path], measure: Sequence[Path], held_out_modulus: int = 0
+) -> FittedHead:
+    """Built-in examples and `extra` are fitted on; `measure` is only measured on.
+
+    `held_out_modulus`: which prompts the fine-tuning of the encoder did not see (`export.finetune.is_held_out`); 0: it
+    saw none of them.
+    """
     built_in = _embedded(encoder, BUILT_IN)
     extras = [_embedded(encoder, path) for path in extra]
     measured = [_embedded(encoder, path) for path in measure]
     with step("head: without extra sets") as alone_step:
-        alone, alone_scores = _fit([built_in], measured)
+        alone, alone_scores = _fit([built_in], measured, held_out_modulus)
         alone_step.outcome = _summary(alone_scores)
     head, scores = alone, alone_scores
     if extras:
         with step("head: with extra sets") as full_step:
-            head, scores = _fit([built_in, *extras], measured)
+            head, scores = _fit([built_in, *extras], measured, held_out_modulus)
             full_step.outcome = _summary(scores)
     section = {
         "labels": list(head.labels),
         "feature_version": head.feature_version,
         "l2": head.l2,
+        "natural_mix": NATURAL_MIX,
         "sets": [labelled.record() for labelled in (built_in, *extras)],
         "measured": [labelled.record() for labelled in measured],
         "scores": scores,
@@ -96,30 +109,45 @@ def _embedded(encoder: Encoder, path: Path) -> LabelledSet:
         return LabelledSet(path, examples, inputs, targets)
 
 
-def _fit(sets: Sequence[LabelledSet], measured: Sequence[LabelledSet]) -> tuple[Head, dict[str, Any]]:
+def _fit(
+    sets: Sequence[LabelledSet], measured: Sequence[LabelledSet], held_out_modulus: int
+) -> tuple[Head, dict[str, Any]]:
     inputs = np.concatenate([labelled.inputs for labelled in sets])
     targets = np.concatenate([labelled.targets for labelled in sets])
+    origin = np.repeat(np.arange(len(sets)), [len(labelled.targets) for labelled in sets])
+    judged = _judged(sets, origin, held_out_modulus)
+    mix = np.array([NATURAL_MIX[label] for label in LABELS])
+    weights = (mix * len(targets) / np.maximum(np.bincount(targets, minlength=len(LABELS)), 1))[targets]
     groups = near_duplicate_groups(inputs[:, : -features.COUNT])
-    found = {l2: cross_validate(inputs, targets, len(LABELS), l2, groups) for l2 in L2_CANDIDATES}
-    rows = np.arange(len(targets))
-    losses = {l2: -np.log(fold.probabilities()[rows, targets]).mean() for l2, fold in found.items()}
-    l2 = min(losses, key=lambda candidate: losses[candidate])
-    out_of_fold = found[l2]
-    head = fit_head(LABELS, inputs, targets, l2, out_of_fold.temperature)
-    scores: dict[str, Any] = {
-        "cross_validation": score(LABELS, out_of_fold.probabilities(), targets).as_dict(),
-        "temperature": round(out_of_fold.temperature, 4),
-        "l2": l2,
+    found = {l2: cross_validate(inputs, targets, len(LABELS), l2, groups, weights, judged) for l2 in L2_CANDIDATES}
+    losses = {
+        l2: -np.log(fold.probabilities()[judged][np.arange(judged.sum()), targets[judged]]).mean()
+        for l2, fold in found.items()
     }
-    start = 0
-    for labelled in sets:  # out of fold, set by set: written prompts are easier than people's
-        part = slice(start, start + len(labelled.targets))
-        start = part.stop
-        figures = score(LABELS, out_of_fold.probabilities()[part], labelled.targets).as_dict()
-        scores[f"cross_validation on {labelled.path.name}"] = figures
+    l2 = min(losses, key=lambda candidate: losses[candidate])
+    out_of_fold = found[l2].probabilities()
+    head = fit_head(LABELS, inputs, targets, l2, found[l2].temperature, weights)
+    scores: dict[str, Any] = {"l2": l2, "temperature": round(found[l2].temperature, 4)}
+    seen = judged if held_out_modulus else np.ones(len(targets), dtype=bool)
+    for index, labelled in enumerate(sets):  # set by set: written prompts are easier than people's
+        rows = seen & (origin == index)
+        figures = score(LABELS, out_of_fold[rows], targets[rows]).as_dict()
+        scores[f"out of fold: {labelled.path.name}"] = figures
     for labelled in measured:
         scores[labelled.path.name] = score(LABELS, head.probabilities(labelled.inputs), labelled.targets).as_dict()
     return head, scores
+
+
+def _judged(sets: Sequence[LabelledSet], origin: Ints, held_out_modulus: int) -> npt.NDArray[np.bool_]:
+    """The rows that temperature and strength of regularisation are chosen on.
+
+    Only those that the encoder was not trained on; and of these the extra sets' (prompts that people sent) if they
+    are enough, because on examples written for the purpose the head is surer than it has a right to be elsewhere.
+    """
+    texts = [row.text for labelled in sets for row in labelled.examples]
+    unseen = np.array([is_held_out(text, held_out_modulus) for text in texts])
+    of_people = unseen & (origin > 0)
+    return of_people if of_people.sum() >= ENOUGH_TO_CALIBRATE else unseen
 
 
 def _summary(scores: dict[str, Any]) -> str:

@@ -16,13 +16,13 @@ from router.encoder import INPUT, OUTPUT, Encoder, session_options
 LOWEST_MEAN_COSINE = 0.97
 
 
-def compare(lean: Path, encoder: Encoder, texts: Sequence[str]) -> dict[str, Any]:
-    """Cosine between the fp32 graph `lean` and `encoder` on `texts`; ExportError if they have parted."""
-    exact = onnxruntime.InferenceSession(str(lean), session_options(1), providers=["CPUExecutionProvider"])
+def compare(exact: Path, encoder: Encoder, texts: Sequence[str]) -> dict[str, Any]:
+    """Cosine between the fp32 graph `exact` and `encoder` on `texts`; ExportError if they have parted."""
+    session = onnxruntime.InferenceSession(str(exact), session_options(1), providers=["CPUExecutionProvider"])
     cosines = []
     for text in texts:
         ids = encoder.token_ids(text)
-        reference = exact.run([OUTPUT], {INPUT: np.array([ids], dtype=np.int32)})[0][0]
+        reference = session.run([OUTPUT], {INPUT: np.array([ids], dtype=np.int32)})[0][0]
         cosines.append(float(reference @ encoder.run(ids)))
     found = np.array(cosines)
     if not np.isfinite(found).all() or found.mean() < LOWEST_MEAN_COSINE:
@@ -35,20 +35,20 @@ def compare(lean: Path, encoder: Encoder, texts: Sequence[str]) -> dict[str, Any
     }
 
 
-def compare_with_torch(source: Path, lean: Path, encoder: Encoder, texts: Sequence[str]) -> float:
+def compare_with_torch(source: Path, exact: Path, encoder: Encoder, texts: Sequence[str]) -> float:
     """Largest difference in any component between the torch model with the usual mean pooling and the fp32 graph."""
     import torch
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(source).eval()
-    exact = onnxruntime.InferenceSession(str(lean), session_options(1), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(exact), session_options(1), providers=["CPUExecutionProvider"])
     largest = 0.0
     for text in texts:
         ids = encoder.token_ids(text)
         with torch.no_grad():
             hidden = model(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(dim=0)
         wanted = torch.nn.functional.normalize(hidden, dim=0).numpy()
-        found = exact.run([OUTPUT], {INPUT: np.array([ids], dtype=np.int32)})[0][0]
+        found = session.run([OUTPUT], {INPUT: np.array([ids], dtype=np.int32)})[0][0]
         largest = max(largest, float(np.abs(wanted - found).max()))
     if largest > 1e-4:
         raise ExportError(f"parity: the fp32 graph differs from torch by {largest:.2e}")

@@ -175,7 +175,6 @@ def _publish_locked(
     except ArtifactError:
         old = {}
     entries: dict[str, Any] = dict(old.get("files", {}))
-    kept_names = _names(entries)
     for role, new in files.items():
         digest = hashlib.sha256(new.content).hexdigest()
         name = new.name or f"{role}-{digest[:8]}{new.suffix}"
@@ -186,16 +185,12 @@ def _publish_locked(
     data = {**old, **sections, "format": FORMAT, "files": entries}
     text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     _write(models_dir / MANIFEST, text.encode(), None)
-    _sweep(models_dir, keep=kept_names | _names(entries))
+    _sweep(models_dir, keep={str(entry["name"]) for entry in entries.values()})
     return Manifest(models_dir, data)
 
 
-def _names(entries: Mapping[str, Any]) -> set[str]:
-    return {str(entry.get("name")) for entry in entries.values() if isinstance(entry, dict)}
-
-
 def _sweep(models_dir: Path, keep: set[str]) -> None:
-    """Remove versioned files that neither this manifest nor the one before it names: a slow reader may hold that."""
+    """Remove versioned files that the manifest no longer names. A reader in between finds one gone, and looks again."""
     for path in models_dir.iterdir():
         if _VERSIONED.match(path.name) and path.name not in keep:
             with contextlib.suppress(OSError):

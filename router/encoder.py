@@ -59,7 +59,7 @@ class Encoder:
 
     def token_ids(self, text: str) -> list[int]:
         """Ids with [CLS] and [SEP], at most `token_limit`: of a long text the head and the tail."""
-        ids: list[int] = self._tokenizer.encode(clip(text, self.char_limit)).ids
+        ids: list[int] = self._tokenizer.encode(_encodable(clip(text, self.char_limit))).ids
         if len(ids) <= self.token_limit:
             return ids
         head = (self.token_limit + 1) // 2
@@ -82,6 +82,15 @@ class Encoder:
         for row, text in enumerate(texts):
             vectors[row] = self.run(self.token_ids(text))
         return vectors
+
+
+def _encodable(text: str) -> str:
+    """`text` without lone surrogates, which JSON can carry and UTF-8, the tokenizer's form, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:

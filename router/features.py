@@ -40,7 +40,7 @@ def surface_features(text: str, whole_length: int) -> npt.NDArray[np.float32]:
     return np.array(
         (
             math.log1p(whole_length) / 10,
-            math.log1p(text.count("\n")) / 5,
+            math.log1p(text.count("\n")) / 8,
             math.log1p(words) / 8,
             min(1.0, size / max(1, words) / 16),
             min(1.0, 4 * _count(_CODE_MARK, text) / size),

@@ -29,6 +29,9 @@ Ints = npt.NDArray[np.intp]
 _MEMORY = 20  # pairs of the L-BFGS approximation; more no longer saves iterations on this problem
 _SUFFICIENT_DECREASE = 1e-4  # Armijo's constant, Nocedal & Wright's value
 _CURVATURE = 0.9  # Wolfe's constant for quasi-Newton directions, same source
+# Near the minimum a decrease drowns in rounding: this much of a rise, relative to the value, is none.
+_ROUNDING = 1e-14
+_IDLE_STEPS = 5  # without a decrease beyond rounding: no more is to be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +211,9 @@ def minimise(
     """L-BFGS: the point where no component of the gradient exceeds `tolerance`, or the best one found."""
     point, (value, gradient) = start, objective(start)
     pairs: deque[tuple[Floats, Floats, float]] = deque(maxlen=_MEMORY)
+    idle = 0
     for _ in range(iterations):
-        if np.abs(gradient).max() <= tolerance:
+        if np.abs(gradient).max() <= tolerance or idle == _IDLE_STEPS:
             break
         direction = _two_loop(gradient, pairs)
         slope = float(gradient @ direction)
@@ -228,6 +232,7 @@ def minimise(
         curvature = float(step @ change)
         if curvature > 1e-12 * float(change @ change):
             pairs.append((step, change, 1.0 / curvature))
+        idle = idle + 1 if value - next_value <= _ROUNDING * abs(value) else 0
         point, value, gradient = next_point, next_value, next_gradient
     return point
 
@@ -262,7 +267,8 @@ def _line_search(
     for _ in range(40):
         candidate = point + step * direction
         next_value, next_gradient = objective(candidate)
-        if next_value > value + _SUFFICIENT_DECREASE * step * slope or not np.isfinite(next_value):
+        enough = value + _SUFFICIENT_DECREASE * step * slope + _ROUNDING * abs(value)
+        if next_value > enough or not np.isfinite(next_value):
             high = step
         else:
             best = (candidate, next_value, next_gradient)
