@@ -18,7 +18,7 @@ from router.config import Settings
 from router.errors import BadRequest, Conflict, NotFound, RouterError
 from router.examples import Example
 from router.doors import messages
-from router.http import error_response, json_response, read_body
+from router.http import error_response, json_response, read_body, refuse_other_sites
 from router.prompt import text_to_classify
 from router.routing import bias_of
 from router.service import SERVICE
@@ -61,6 +61,7 @@ async def retrain(request: web.Request) -> web.StreamResponse:
     from router.training import retrain as fit  # numpy's linear algebra is not needed to serve
 
     service = request.app[SERVICE]
+    refuse_other_sites(request)
     raw = await read_body(request) if request.can_read_body else b""
     examples = _checked_examples(parse_object(raw) if raw.strip() else {}, service.settings)
     if service.retraining.locked():

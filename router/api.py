@@ -103,7 +103,7 @@ class Exchange:
                 except UpstreamError as broken:
                     error = broken
             self._count(opened.usage)
-            self.service.dispatcher.stream_ended(opened, error)
+            self.service.dispatcher.stream_ended(opened, error, self.record)
             if error is None:
                 await downstream.write(writer.end(opened.usage))
                 await downstream.end()

@@ -10,7 +10,7 @@ import asyncio
 import enum
 import random
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from time import perf_counter
 
 from router.chat import Chat
@@ -30,8 +30,14 @@ BACKOFF_BASE = 0.25
 BACKOFF_CAP = 8.0
 # A `Retry-After` beyond this is not waited for while a fallback could serve at once.
 PATIENCE_WITH_FALLBACK = 10.0
+# Role chunks and pings before the first content are held; a provider that sends nothing else is at fault.
+MAX_BEFORE_CONTENT_BYTES = 4 * 1024 * 1024
 # After the finish reason, only usage and the end marker can still come; a provider that sends neither is not waited for.
 _AFTER_FINISH_SECONDS = 1.0
+# The status of an error is known; its text is not waited for any longer.
+_ERROR_BODY_SECONDS = 5.0
+# A target that had less of its own timeout before the request's deadline came is not to blame for its silence.
+_FAIR_SHARE = 0.9
 
 
 class Move(enum.Enum):
@@ -94,12 +100,16 @@ class Opened:
 
     async def until_content(self) -> None:
         """Reads on to the first content (or the end) and holds what came. Raises `UpstreamError`."""
+        size = 0
         while not (self._reader.ended or any(piece.content for piece in self._held)):
             data = await self._response.next()
             if not data:
                 if self._reader.finished:
                     return
                 raise _cut(self.target, Failure.RESET)
+            size += len(data)
+            if size > MAX_BEFORE_CONTENT_BYTES:
+                raise not_the_dialect(self.target, f"{size} bytes without any content")
             self._feed(data)
 
     async def until_end(self, idle: float, deadline: float) -> None:
@@ -124,25 +134,24 @@ class Opened:
         if self._held:
             held, self._held = self._held, []
             yield held
-        loop = asyncio.get_running_loop()
+        self._response.expect(idle, deadline)
         while not reader.ended:
-            patience = _AFTER_FINISH_SECONDS if reader.finished else idle
             try:
-                async with asyncio.timeout_at(min(deadline, loop.time() + patience)):
-                    data = await self._response.next()
-            except TimeoutError:
-                if reader.finished:
-                    break
-                raise self._stalled(loop.time() >= deadline, idle) from None
+                data = await self._response.next()
             except UpstreamError as error:
                 if reader.finished:
                     break
+                if error.failure is Failure.SILENT:
+                    raise self._stalled(idle, deadline) from None
                 raise _cut(self.target, Failure.BROKEN_STREAM) from error
             if not data:
                 if reader.finished:
                     break
                 raise _cut(self.target, Failure.BROKEN_STREAM)
+            was_finished = reader.finished
             self._feed(data)
+            if reader.finished and not was_finished:
+                self._response.expect(_AFTER_FINISH_SECONDS, deadline)
             if self._held:
                 held, self._held = self._held, []
                 yield held
@@ -163,15 +172,18 @@ class Opened:
         except SseError as error:
             raise not_the_dialect(self.target, str(error)) from None
 
-    def _stalled(self, at_deadline: bool, idle: float) -> UpstreamError:
+    def _stalled(self, idle: float, deadline: float) -> UpstreamError:
+        at_deadline = asyncio.get_running_loop().time() >= deadline
         what = "was still streaming at the request's deadline" if at_deadline else f"sent nothing for {idle:g} s"
-        return UpstreamError(
+        error = UpstreamError(
             f"The stream of tier '{self.target.tier}' ({self.target.route}) {what}; the answer is not complete.",
             Failure.BROKEN_STREAM,
             status=504,
             type="timeout_error",
             code="stream_timeout",
         )
+        error.ours = at_deadline  # a long answer, or a slow reader
+        return error
 
 
 class Dispatcher:
@@ -207,6 +219,9 @@ class Dispatcher:
                     return await self._serve(target, chat, settings, record, deadline, bool(remaining))
                 except UpstreamError as failed:
                     error, reason = failed, failed.failure.value
+                except BaseException:  # the client left, or its request cannot be put so: no verdict on the target
+                    self._health.abandoned(target.tier, record)
+                    raise
             if error.failure is Failure.CONTEXT_LENGTH:
                 remaining = larger_window(remaining, target)
             first_error = first_error or error
@@ -248,12 +263,9 @@ class Dispatcher:
                 record.retries.append((target.tier, error.failure.value))
                 await asyncio.sleep(wait)
                 record.waited_seconds += wait
-            except BaseException:  # the client left, or a fault of ours: no verdict on the target
-                self._health.abandoned(target.tier, record)
-                raise
             else:
                 if probing or isinstance(answer, Reply):
-                    self._health.succeeded(target.tier)
+                    self._health.succeeded(target.tier, record)
                 return answer
 
     async def _attempt(
@@ -269,35 +281,47 @@ class Dispatcher:
         """One call of one target, up to the commit point."""
         began = perf_counter()
         sent = asyncio.get_running_loop().time()
+        first = target.first_token_timeout
+        silence = min(first, target.attempt_timeout) if chat.stream else target.attempt_timeout
         response: Response | None = None
         try:
-            limit = target.first_token_timeout if chat.stream else target.attempt_timeout
-            async with asyncio.timeout_at(min(deadline, sent + min(limit, target.attempt_timeout))) as patience:
+            async with asyncio.timeout_at(min(deadline, sent + silence)) as patience:
                 response = await self._upstream.send(
                     target, dialect, outgoing, chat, request_id=record.request_id, stream=chat.stream
                 )
-                if response.status != 200:
-                    body = await response.read(target.attempt_timeout, MAX_ERROR_BYTES)
-                    raise dialect.error(response.status, response.headers, body, target)
-                if not chat.stream:
-                    patience.reschedule(deadline)
-                    body = await response.read(target.attempt_timeout)
-                    return dialect.response(body, chat, target)
-                await _expect_stream(response, dialect, chat, target)
-                patience.reschedule(min(deadline, sent + limit))
-                opened = Opened(response, dialect.stream(chat, target), Decoder(), target, [])
-                await opened.until_content()
+                if chat.stream and response.status == 200:
+                    await _expect_stream(response, dialect, chat, target)
+                    if first > silence:
+                        patience.reschedule(min(deadline, sent + first))
+                    opened = Opened(response, dialect.stream(chat, target), Decoder(), target, [])
+                    await opened.until_content()
+            if not (chat.stream and response.status == 200):
+                return await self._whole(response, dialect, chat, target, deadline)
             if settings.stream_recovery == "buffer":
                 await opened.until_end(target.stream_idle_timeout, deadline)
             response = None  # the stream is the caller's now
             return opened
         except TimeoutError:
             where = "did not answer" if response is None else "sent no content"
-            raise silent(target, f"{where} within {asyncio.get_running_loop().time() - sent:.1f} s") from None
+            waited = asyncio.get_running_loop().time() - sent
+            error = silent(target, f"{where} within {waited:.1f} s")
+            error.ours = deadline - sent < silence * _FAIR_SHARE
+            raise error from None
         finally:
             record.waited_seconds += perf_counter() - began
             if response is not None:
                 response.close()
+
+    async def _whole(self, response: Response, dialect: Dialect, chat: Chat, target: Target, deadline: float) -> Reply:
+        """The body of an answer that is not streamed, or of an error, which is raised."""
+        left = deadline - asyncio.get_running_loop().time()
+        is_error = response.status != 200
+        body = await response.read(
+            min(target.attempt_timeout, left), MAX_ERROR_BYTES if is_error else MAX_RESPONSE_BYTES
+        )
+        if is_error:
+            raise dialect.error(response.status, response.headers, body, target)
+        return dialect.response(body, chat, target)
 
     async def forward(self, target: Target, path: str, body: bytes, settings: Settings, record: Record) -> bytes:
         """One call of another endpoint of `target`, for what has no hub form. Raises `UpstreamError`."""
@@ -320,20 +344,20 @@ class Dispatcher:
             raise not_the_dialect(target, "an answer that is not a JSON object")
         return answer
 
-    def stream_ended(self, opened: Opened, error: UpstreamError | None) -> None:
+    def stream_ended(self, opened: Opened, error: UpstreamError | None, record: Record) -> None:
         """The relay's verdict on a committed stream."""
         if error is None:
-            self._health.succeeded(opened.target.tier)
+            self._health.succeeded(opened.target.tier, record)
         else:
-            self._health.failed(opened.target.tier, error)
+            self._judge(opened.target, error, record)
 
     def _judge(self, target: Target, error: UpstreamError, record: Record) -> None:
-        if error.failure in _COUNTS:
-            self._health.failed(target.tier, error)
-        elif error.failure is Failure.AUTH:
+        if error.failure is Failure.AUTH or error.ours:
             self._health.abandoned(target.tier, record)
+        elif error.failure in _COUNTS:
+            self._health.failed(target.tier, error, record)
         else:  # the provider is alive: it understood the request well enough to refuse it
-            self._health.succeeded(target.tier)
+            self._health.succeeded(target.tier, record)
 
     def _circuit_error(self, target: Target) -> UpstreamError:
         """What a client is told while the circuit is open: the failure that opened it, and when to come back."""
@@ -354,6 +378,16 @@ class Dispatcher:
 def _name(record: Record, target: Target, plan: Plan) -> None:
     record.tier, record.provider, record.model = target.tier, target.vendor.name, target.model
     record.requested_tier = plan.wanted if plan.wanted != target.tier else ""
+
+
+async def _error_body(response: Response) -> bytes:
+    """What an error says, as far as it comes: the status counts even where the body is cut, or repeats the prompt."""
+    body = b""
+    with suppress(UpstreamError, TimeoutError):
+        async with asyncio.timeout(_ERROR_BODY_SECONDS):
+            while len(body) < MAX_ERROR_BYTES and (part := await response.next()):
+                body += part
+    return body[:MAX_ERROR_BYTES]
 
 
 async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, target: Target) -> None:

@@ -117,6 +117,7 @@ class UpstreamError(RouterError):
 
     status = 502
     type = "upstream_error"
+    ours = False  # our own deadline cut it off: it says nothing about the target's health
 
     def __init__(
         self,

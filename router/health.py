@@ -23,7 +23,10 @@ class _Circuit:
 
 
 class Health:
-    """Circuits by tier name. `permit` before an attempt, then exactly one of `succeeded`, `failed`, `abandoned`."""
+    """Circuits by tier name. `permit` before an attempt, then exactly one of `succeeded`, `failed`, `abandoned`.
+
+    While a circuit is open, only its probe's verdict moves it: attempts that began before it opened report on the past.
+    """
 
     def __init__(
         self,
@@ -71,24 +74,28 @@ class Health:
         circuit = self._circuits.get(tier)
         return circuit.last_error if circuit else None
 
-    def succeeded(self, tier: str) -> None:
+    def succeeded(self, tier: str, who: object) -> None:
         circuit = self._circuits.get(tier)
-        if circuit is None:
+        if circuit is None or (circuit.opened_at is not None and circuit.probe is not who):
             return
-        was_open = circuit.opened_at is not None
-        del self._circuits[tier]
-        if was_open:
+        self.forget(tier)
+
+    def forget(self, tier: str) -> None:
+        """What was counted says nothing any more: the target is well again, or is another one."""
+        circuit = self._circuits.pop(tier, None)
+        if circuit is not None and circuit.opened_at is not None:
             self._on_change(tier, False)
 
-    def failed(self, tier: str, error: UpstreamError) -> None:
+    def failed(self, tier: str, error: UpstreamError, who: object) -> None:
         circuit = self._circuits.setdefault(tier, _Circuit())
+        if circuit.opened_at is not None:
+            if circuit.probe is who:
+                circuit.probe, circuit.last_error, circuit.opened_at = None, error, self._clock()
+            return
         circuit.failures += 1
         circuit.last_error = error
-        circuit.probe = None
-        was_open = circuit.opened_at is not None
-        if was_open or circuit.failures >= self._failures:
+        if circuit.failures >= self._failures:
             circuit.opened_at = self._clock()
-        if circuit.opened_at is not None and not was_open:
             self._on_change(tier, True)
 
     def abandoned(self, tier: str, who: object) -> None:

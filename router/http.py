@@ -29,25 +29,32 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # A client that sends its body more slowly than this (seconds for the whole of it) gives its place to another.
 BODY_SECONDS = 120.0
 _JSON = "application/json"
+_UNREADABLE = "invalid_body"
 
 
 async def read_body(request: web.Request) -> bytes:
     """The request's JSON bytes. Raises `UnsupportedMedia`, `PayloadTooLarge` or `BadRequest`."""
-    kind = request.headers.get("content-type", _JSON).partition(";")[0].strip().lower()
-    if kind != _JSON and not (kind.startswith("application/") and kind.endswith("+json")):
+    refuse_other_sites(request)
+    kind = _kind(request)
+    if kind and not _is_json(kind):
         raise UnsupportedMedia(f"The content type must be {_JSON}, not {kind[:100]!r}.", code="unsupported_media_type")
     limit = request.app[SERVICE].settings.max_body_bytes
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     try:
+        if request.content.is_eof():  # it came together with the headers, as small ones do: no timer is needed
+            return await request.read()
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(limit) from None
     except TimeoutError:
         raise BadRequest(f"The request body did not arrive within {BODY_SECONDS:g} s.", code="body_timeout") from None
+    except web.RequestPayloadError:
+        request.content.feed_eof()  # what is left cannot be read: aiohttp must not try to
+        raise BadRequest("The request body is damaged: it cannot be unpacked.", code=_UNREADABLE) from None
     except (web.HTTPException, ValueError) as error:
-        raise BadRequest(f"The request body could not be read: {error}", code="invalid_body") from None
+        raise BadRequest(f"The request body could not be read: {error}", code=_UNREADABLE) from None
 
 
 def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -62,7 +69,28 @@ def error_response(
     error: RouterError, headers: Mapping[str, str] | None = None, body: bytes | None = None
 ) -> web.Response:
     """An error in OpenAI's shape, or with the `body` that a door gave it."""
-    return json_response(body or error.body(), status=error.status, headers={**(headers or {}), **error.headers})
+    response = json_response(body or error.body(), status=error.status, headers={**(headers or {}), **error.headers})
+    if error.code == _UNREADABLE:
+        response.force_close()
+    return response
+
+
+def refuse_other_sites(request: web.Request) -> None:
+    """Raises `UnsupportedMedia` for what a browser sends for another site's page without asking us first.
+
+    Without CORS headers of ours, a browser sends a cross-site JSON body to nobody; but a body without a type, or none at
+    all, needs no permission (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
+    """
+    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site") and not _is_json(_kind(request)):
+        raise UnsupportedMedia(f"From another site's page, the content type must be {_JSON}.", code="cross_site")
+
+
+def _kind(request: web.Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _is_json(kind: str) -> bool:
+    return kind == _JSON or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def endpoint(handler: Handler, *, admin: bool = False, open_to_all: bool = False) -> Handler:
@@ -82,7 +110,9 @@ def endpoint(handler: Handler, *, admin: bool = False, open_to_all: bool = False
         except web.HTTPException:
             raise
         except Exception:
-            log.exception("%s %s failed", request.method, request.path)
+            log.exception(
+                "%s %s failed", request.method, request.raw_path
+            )  # still percent-encoded: no line can be forged
             return error_response(RouterError("The router failed; its log says why.", code="internal_error"), headers)
 
     return guarded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import json
 import logging
 import os
 import sys
@@ -156,4 +157,4 @@ def _shown(value: Any) -> str:
     text = str(value)
     if type(value) is not str or (text.isprintable() and " " not in text and '"' not in text):
         return text
-    return orjson.dumps(text).decode("utf-8", "replace")
+    return json.dumps(text).replace("\x7f", "\\u007f")  # ASCII, unlike orjson: no control character gets through

@@ -44,7 +44,14 @@ class Response(Protocol):
         ...
 
     async def next(self) -> bytes:
-        """The next bytes, as they came; b"" at the end. Raises `UpstreamError` for a broken connection."""
+        """The next bytes, as they came; b"" at the end. Raises `UpstreamError` for a broken connection.
+
+        With `expect`, also (SILENT) when nothing came in time.
+        """
+        ...
+
+    def expect(self, idle: float, deadline: float) -> None:
+        """From now on `next` waits for at most `idle` seconds, and not past `deadline` (loop time)."""
         ...
 
     async def finish(self) -> None:
@@ -116,14 +123,21 @@ class Upstream:
         return known[1:]
 
 
+class _Silence(Exception):
+    """Put into a stream that said nothing for too long."""
+
+
 class _HttpResponse:
-    __slots__ = ("_response", "_target", "headers", "status")
+    __slots__ = ("_deadline", "_heard", "_idle", "_loop", "_response", "_target", "_timer", "headers", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, target: Target) -> None:
         self._response = response
         self._target = target
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
+        self._loop = asyncio.get_running_loop()
+        self._idle = self._deadline = self._heard = 0.0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, idle: float, limit: int = MAX_RESPONSE_BYTES) -> bytes:
         content = self._response.content
@@ -153,18 +167,47 @@ class _HttpResponse:
 
     async def next(self) -> bytes:
         try:
-            return await self._response.content.readany()
+            data = await self._response.content.readany()
+            self._heard = self._loop.time()
+            return data
+        except _Silence:
+            raise silent(self._target, "fell silent inside its stream") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _failed(error, self._target) from error
 
+    def expect(self, idle: float, deadline: float) -> None:
+        # One timer for the whole stream, which looks from time to time: a timer for every chunk would cost more than
+        # the chunk.
+        self._idle, self._deadline, self._heard = idle, deadline, self._loop.time()
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(self._heard + self._idle, self._deadline), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time() + 0.001
+        if now >= min(self._heard + self._idle, self._deadline):
+            self._response.content.set_exception(_Silence())
+        else:
+            self._arm()
+
     async def finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._response.content.at_eof():
-            with suppress(TimeoutError, aiohttp.ClientError, OSError):
+            with suppress(TimeoutError, aiohttp.ClientError, OSError, _Silence):
                 async with asyncio.timeout(_DRAIN_SECONDS):
                     await self._response.content.readany()
         self.close()
 
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._response.close()  # does nothing once the body was read to its end
 
 
@@ -181,6 +224,9 @@ class _EmbeddedResponse:
 
     async def next(self) -> bytes:
         return next(self._pieces, b"")
+
+    def expect(self, idle: float, deadline: float) -> None:
+        return None
 
     async def finish(self) -> None:
         return None

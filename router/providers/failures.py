@@ -62,6 +62,7 @@ def upstream_error(
 ) -> UpstreamError:
     """One error for a provider's error status, with the status that our client gets (SPEC.md, Endpoints)."""
     message = without_key(message.strip(), target)[:MESSAGE_LIMIT]
+    type, param, code = (without_key(text, target) if text else text for text in (type, param, code))
     failure = classify_status(status, code or "", message)
     retry_after = parse_retry_after(headers)
     if failure is Failure.AUTH:

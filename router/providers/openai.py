@@ -140,12 +140,12 @@ def read_error(body: bytes) -> tuple[str, str | None, str | None, str | None]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        text = body[:500].decode("utf-8", "replace").strip()
+        text = body.decode("utf-8", "replace").strip()  # clipped later, once the key is masked
         return ("an HTML page instead of JSON" if text.startswith("<") else text), None, None, None
     if isinstance(document, list) and document:  # Google wraps its error in a list
         document = document[0]
     if not isinstance(document, dict):
-        return str(document)[:500], None, None, None
+        return str(document), None, None, None
     return _error_fields(document.get("error", document))
 
 

@@ -216,16 +216,16 @@ def _read_error(body: bytes) -> tuple[str, str | None]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        text = body[:500].decode("utf-8", "replace").strip()
+        text = body.decode("utf-8", "replace").strip()  # clipped later, once the key is masked
         return ("an HTML page instead of JSON" if text.startswith("<") else text), None
     return _error_fields(document.get("error", document) if isinstance(document, dict) else document)
 
 
 def _error_fields(error: Any) -> tuple[str, str | None]:
     if not isinstance(error, dict):
-        return str(error)[:500], None
+        return str(error), None
     message, kind = error.get("message"), error.get("type")
-    return (message if isinstance(message, str) else dumps(error)[:500]), (kind if isinstance(kind, str) else None)
+    return (message if isinstance(message, str) else dumps(error)), (kind if isinstance(kind, str) else None)
 
 
 def dumps(value: Any) -> str:
