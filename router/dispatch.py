@@ -134,7 +134,7 @@ class Opened:
         if self._held:
             held, self._held = self._held, []
             yield held
-        self._response.expect(idle, deadline)
+        self._response.expect(_AFTER_FINISH_SECONDS if reader.finished else idle, deadline)
         while not reader.ended:
             try:
                 data = await self._response.next()
