@@ -32,10 +32,12 @@ BACKOFF_CAP = 8.0
 PATIENCE_WITH_FALLBACK = 10.0
 # Role chunks and pings before the first content are held; a provider that sends nothing else is at fault.
 MAX_BEFORE_CONTENT_BYTES = 4 * 1024 * 1024
-# After the finish reason, only usage and the end marker can still come; a provider that sends neither is not waited for.
+# After the finish reason, only usage and the end marker can still come; one that sends neither is not waited for.
 _AFTER_FINISH_SECONDS = 1.0
 # The status of an error is known; its text is not waited for any longer.
 _ERROR_BODY_SECONDS = 5.0
+# Stands for the blank line that some providers leave out behind their last event; half a document stays no JSON.
+_END = b"\n\n"
 # A target that had less of its own timeout before the request's deadline came is not to blame for its silence.
 _FAIR_SHARE = 0.9
 
@@ -103,14 +105,14 @@ class Opened:
         size = 0
         while not (self._reader.ended or any(piece.content for piece in self._held)):
             data = await self._response.next()
+            self._feed(data or _END)
             if not data:
-                if self._reader.finished:
+                if self._reader.ended or self._reader.finished:
                     return
                 raise _cut(self.target, Failure.RESET)
             size += len(data)
             if size > MAX_BEFORE_CONTENT_BYTES:
                 raise not_the_dialect(self.target, f"{size} bytes without any content")
-            self._feed(data)
 
     async def until_end(self, idle: float, deadline: float) -> None:
         """Holds the whole stream (STREAM_RECOVERY=buffer). Raises `UpstreamError` if it breaks."""
@@ -144,17 +146,17 @@ class Opened:
                 if error.failure is Failure.SILENT:
                     raise self._stalled(idle, deadline) from None
                 raise _cut(self.target, Failure.BROKEN_STREAM) from error
-            if not data:
-                if reader.finished:
-                    break
-                raise _cut(self.target, Failure.BROKEN_STREAM)
             was_finished = reader.finished
-            self._feed(data)
+            self._feed(data or _END)
             if reader.finished and not was_finished:
                 self._response.expect(_AFTER_FINISH_SECONDS, deadline)
             if self._held:
                 held, self._held = self._held, []
                 yield held
+            if not data:
+                if reader.ended or reader.finished:
+                    break
+                raise _cut(self.target, Failure.BROKEN_STREAM)
         if rest := reader.close():
             yield rest
 
@@ -302,7 +304,7 @@ class Dispatcher:
             response = None  # the stream is the caller's now
             return opened
         except TimeoutError:
-            where = "did not answer" if response is None else "sent no content"
+            where = "did not answer" if response is None else "sent no content" if chat.stream else "was not done"
             waited = asyncio.get_running_loop().time() - sent
             error = silent(target, f"{where} within {waited:.1f} s")
             error.ours = deadline - sent < silence * _FAIR_SHARE
@@ -314,13 +316,10 @@ class Dispatcher:
 
     async def _whole(self, response: Response, dialect: Dialect, chat: Chat, target: Target, deadline: float) -> Reply:
         """The body of an answer that is not streamed, or of an error, which is raised."""
-        left = deadline - asyncio.get_running_loop().time()
-        is_error = response.status != 200
-        body = await response.read(
-            min(target.attempt_timeout, left), MAX_ERROR_BYTES if is_error else MAX_RESPONSE_BYTES
-        )
-        if is_error:
-            raise dialect.error(response.status, response.headers, body, target)
+        if response.status != 200:
+            raise dialect.error(response.status, response.headers, await _error_body(response), target)
+        async with asyncio.timeout_at(deadline):  # one that trickles is never silent for long
+            body = await response.read(target.attempt_timeout)
         return dialect.response(body, chat, target)
 
     async def forward(self, target: Target, path: str, body: bytes, settings: Settings, record: Record) -> bytes:

@@ -45,7 +45,7 @@ class OpenAiStream:
             return []  # one malformed event must not cost the rest of the answer
         if not isinstance(document, dict):
             return []
-        if "error" in document and not document.get("choices"):
+        if document.get("error") and not document.get("choices"):
             raise self._failed(document["error"])
         if b"\n" in data:
             data = orjson.dumps(document)
@@ -76,7 +76,8 @@ class OpenAiStream:
                 content = True
             if choice.get("finish_reason") is not None:
                 content = True
-                self._closed.add(choice.get("index") or 0)
+                index = choice.get("index")
+                self._closed.add(index if isinstance(index, int) else 0)
                 self.finished = len(self._closed) >= self._choices
         return content
 

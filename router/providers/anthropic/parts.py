@@ -54,7 +54,7 @@ def to_block(part: dict[str, Any], where: str, dropped: dict[str, None]) -> Bloc
             block = _image(part, where, dropped)
         elif kind in ("file", "input_file"):
             block = _file(part, where)
-        elif kind in _NATIVE and isinstance(kind, str):
+        elif isinstance(kind, str) and kind in _NATIVE:
             return dict(part)
         else:
             raise BadRequest(
