@@ -126,6 +126,7 @@ def _refuse(faults: Sequence[str]) -> int:
 
 def _banner(settings: Settings, port: int, *, demo: bool) -> str:
     host = "localhost" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
+    host = f"[{host}]" if ":" in host else host
     return "\n".join(
         [
             f"VirtuSoul Router {__version__}{'  (demo: every tier is an echo)' if demo else ''}",

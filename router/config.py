@@ -172,6 +172,11 @@ def _tier_names(raw: str) -> tuple[str, ...]:
     names = tuple(name.lower() for name in _names(raw))
     if not names or len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
         raise ValueError("different names of letters, digits, '-' and '_', comma-separated")
+    for name in names:
+        if [env_prefix(other) for other in names].count(env_prefix(name)) > 1:
+            raise ValueError(f"names whose variables differ: more than one begins with {env_prefix(name)}")
+        if taken := [env_prefix(name) + suffix for suffix in _TIER_SETTINGS if env_prefix(name) + suffix in _GLOBAL]:
+            raise ValueError(f"other names: {', '.join(taken)} already means something else")
     return names
 
 
@@ -189,7 +194,10 @@ def _header_safe(raw: str) -> str:
 
 
 def _keys(raw: str) -> tuple[str, ...]:
-    return _names(_header_safe(raw))
+    names = _names(_header_safe(raw))
+    if not names:  # a lone comma: the router would be open although a key seems to be set
+        raise ValueError("one key or several, comma-separated")
+    return names
 
 
 def _url(raw: str) -> str:
@@ -201,6 +209,10 @@ def _url(raw: str) -> str:
     _ = parts.port  # raises ValueError by itself
     return raw.rstrip("/")
 
+
+# What Kubernetes sets in every container for a service that bears the tier's name.
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_OF_A_CLUSTER = re.compile(r"SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_.+)?")
 
 _SECONDS = _number(0.001, 86_400)
 _PRICE = _number(0, 1_000_000)
@@ -266,7 +278,7 @@ def read_environment(env_file: Path | None, environ: Mapping[str, str]) -> dict[
     from_file: dict[str, str] = {}
     if env_file is not None or path.is_file():
         try:
-            with path.open(encoding="utf-8") as stream:
+            with path.open(encoding="utf-8-sig") as stream:  # some editors put a byte order mark in front
                 from_file = {key: value for key, value in dotenv_values(stream=stream).items() if value}
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError([f"--env {path}: cannot be read ({error.__class__.__name__})"]) from None
@@ -302,7 +314,7 @@ def _parse(variable: str, env: Mapping[str, str], parser: Callable[[str], Any], 
     try:
         return parser(raw)
     except ValueError as error:
-        shown = "" if variable.endswith("API_KEY") or variable.endswith("BASE_URL") else f" (got {raw[:60]!r})"
+        shown = "" if variable.endswith(("API_KEY", "BASE_URL")) else f" (got {raw[:60]!r})"
         faults.append(f"{variable}: must be {error}{shown}")
         return None
 
@@ -370,6 +382,8 @@ def _misspelt(prefix: str, env: Mapping[str, str], settings: Settings) -> list[s
     for variable in sorted(env):
         suffix = variable.removeprefix(prefix)
         if suffix == variable or suffix in _TIER_SETTINGS or any(variable.startswith(other) for other in longer):
+            continue
+        if variable in _GLOBAL or _OF_A_CLUSTER.fullmatch(suffix):
             continue
         close = difflib.get_close_matches(suffix, _TIER_SETTINGS, n=1, cutoff=0.5)
         meant = f"; did you mean {prefix}{close[0]}?" if close else f"; known: {', '.join(_TIER_SETTINGS)}"

@@ -10,6 +10,10 @@ from multidict import CIMultiDict
 
 from router.sse import KEEPALIVE
 
+# A client that takes nothing of what waits for it for so long (seconds) has gone, whatever its socket says.
+# nginx's `send_timeout` is 60 s: https://nginx.org/en/docs/http/ngx_http_core_module.html#send_timeout
+STALLED_SECONDS = 120.0
+
 
 class Downstream:
     """One streamed response. Nothing is sent before `write`, or before `keepalive` seconds of silence.
@@ -26,8 +30,9 @@ class Downstream:
         self._loop = asyncio.get_running_loop()
         self._response: web.StreamResponse | None = None
         self._last_write = self._loop.time()
+        self._writing = False  # the client is being waited for
         self._commenting: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(keepalive, self._tick) if keepalive else None
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(keepalive or STALLED_SECONDS, self._tick)
 
     @property
     def committed(self) -> bool:
@@ -44,12 +49,19 @@ class Downstream:
         if self._commenting is not None:
             await self._commenting
         self._last_write = self._loop.time()
+        self._writing = True
         response = self._response or await self._start()
         await response.write(data)
+        self._writing = False
 
     async def end(self) -> None:
-        await self.silence()
+        self._keepalive = 0
+        self._last_write = self._loop.time()
+        self._writing = True
+        if self._commenting is not None:
+            await self._commenting
         await self.response.write_eof()
+        self._writing = False
 
     async def silence(self) -> None:
         """No more comments: the stream is ending, or another response is about to be sent instead."""
@@ -71,13 +83,20 @@ class Downstream:
         return response
 
     def _tick(self) -> None:
-        if not self._keepalive:
-            return
         quiet = self._loop.time() - self._last_write
-        if quiet >= self._keepalive * 0.99:
+        if self._writing or self._commenting is not None:
+            if quiet >= STALLED_SECONDS and self._request.transport is not None:
+                self._request.transport.abort()  # the handler is cancelled by it
+                return
+            wait = min(self._keepalive or STALLED_SECONDS, STALLED_SECONDS - quiet)
+        elif not self._keepalive:
+            wait = STALLED_SECONDS
+        elif quiet >= self._keepalive * 0.99:
             self._commenting = self._loop.create_task(self._comment())
-            quiet = 0.0
-        self._timer = self._loop.call_later(self._keepalive - quiet, self._tick)
+            wait = self._keepalive
+        else:
+            wait = self._keepalive - quiet
+        self._timer = self._loop.call_later(wait, self._tick)
 
     async def _comment(self) -> None:
         try:

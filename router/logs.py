@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,7 +57,7 @@ def set_up(level: str, style: str) -> None:
 class RequestLog:
     """One line for every ended request, formatted by hand and written in batches.
 
-    The logging module takes some thirty microseconds for a line, a tenth of a direct route's whole cost; this takes three.
+    The logging module takes some thirty microseconds for a line, a tenth of a direct route's cost; this takes three.
     Lines are held for at most FLUSH_SECONDS, and written at the latest when the process ends.
     """
 
@@ -109,8 +110,10 @@ class RequestLog:
 
 
 def _to_stderr(lines: bytes) -> None:
-    while lines:
-        lines = lines[os.write(2, lines) :]
+    """A log that cannot be written (closed, full, nobody reads it) must not stop the serving: the lines are lost."""
+    with suppress(OSError):
+        while lines:
+            lines = lines[os.write(2, lines) :]
 
 
 def _fields(record: Record, prompt: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable
-
+from typing import Any
 
 from aiohttp import web
 
@@ -38,6 +38,14 @@ class _Connection(web.RequestHandler):
     """One client connection; what is no HTTP is answered in our error shape, and not logged with a traceback."""
 
     __slots__ = ()
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Clients that leave or send damage are no news; everything else is a fault of ours."""
+        error = kw.get("exc_info")
+        if isinstance(error, ConnectionError | web.RequestPayloadError):
+            log.debug("connection lost: %s", type(error).__name__)
+        else:
+            super().log_exception(*args, **kw)
 
     def handle_error(
         self,
@@ -84,7 +92,9 @@ class _Server(web.Server):
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `OSError` (address in use, not ours to bind)."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    # A name such as localhost may stand for ::1 first, and most clients try 127.0.0.1.
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -16,7 +16,7 @@ from router.access import Keys
 from router.artifacts import default_models_dir
 from router.classification import ClassifierService
 from router.classifier import Classifier
-from router.config import Settings
+from router.config import ConfigError, Settings
 from router.dispatch import Dispatcher
 from router.errors import Overloaded
 from router.health import Health
@@ -88,17 +88,24 @@ class Service:
         return True
 
     def swap_settings(self, settings: Settings) -> None:
-        """New settings for the requests that follow; what only a restart can change is named in the log."""
-        for name in ("host", "port", "workers", "models_dir", "ort_threads", "max_body_mb", "tiers", "cascade"):
+        """New settings for the requests that follow; what only a restart can change is named in the log.
+
+        Raises `ConfigError`, and changes nothing, where the tiers themselves are others: the classifier knows the old.
+        """
+        for name in ("host", "port", "workers", "models_dir", "ort_threads", "max_body_mb", "cascade"):
             if getattr(settings, name) != getattr(self.settings, name):
                 log.warning("the new value of %s takes effect at the next restart", name.upper())
         if settings.tiers != self.settings.tiers:
-            return
+            raise ConfigError(["TIERS: cannot change while running; restart the router"])
+        for tier, target in settings.targets.items():
+            if target != self.settings.targets.get(tier):
+                self.health.forget(tier)  # what was counted, the target before this one did
         self.settings = settings
         self.keys = Keys(settings.api_keys)
         self.admin_keys = Keys(settings.admin_api_keys)
         self.request_log.flush()
         self.request_log = RequestLog(settings.log_level, settings.log_format)
+        logging.getLogger("router").setLevel(settings.log_level)
         self.health.reconfigure(settings.cooldown_failures, settings.cooldown)
         self.classifier.reconfigure(settings.confidence_threshold, settings.routing_bias)
         for tier in settings.targets:

@@ -18,6 +18,7 @@ from router.encoder import Encoder
 from router.errors import NotConfigured, NotFound, RouterError
 from router.http import error_response, json_response, read_body
 from router.metrics import Record
+from router.providers import dialect_for
 from router.service import SERVICE, Service
 
 # What the original model reads of a text (its `max_seq_length`); longer ones are cut at the end, as everywhere else.
@@ -82,6 +83,8 @@ async def _forward(wanted: embeddings.EmbeddingsRequest, request: web.Request, s
     if serving is None:
         raise NotConfigured("No tier is configured.")
     target = settings.targets[serving]
+    if dialect_for(target.vendor.dialect).embedded:
+        raise NotFound(f"Tier '{serving}' is served by the embedded echo, which makes no embeddings.", param="model")
     record = Record(request_id=request_id(request.headers), endpoint=request.path, received=perf_counter())
     body = await service.dispatcher.forward(target, "/embeddings", wanted.forwarded(target.model), settings, record)
     return json_response(body, headers={"x-virtusoul-tier": target.tier, "x-virtusoul-routed-to": target.route})

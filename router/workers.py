@@ -73,7 +73,10 @@ class RouterArbiter(Arbiter):  # type: ignore[misc]
     def handle_hup(self) -> None:
         """Valid new settings reach every worker, and those that are forked later; faulty ones change nothing."""
         try:
-            self.app.settings = self.app.reload()
+            fresh = self.app.reload()
+            if fresh.tiers != self.app.settings.tiers:
+                raise ConfigError(["TIERS: cannot change while running; restart the router"])
+            self.app.settings = fresh
         except ConfigError as error:
             log.error("configuration not reloaded, the old one stays: %s", "; ".join(error.faults))
             return

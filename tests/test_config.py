@@ -136,3 +136,45 @@ def test_masking() -> None:
 
 def test_demo_serves_every_tier() -> None:
     assert {target.vendor.name for target in load({}, demo=True).targets.values()} == {"echo"}
+
+
+@pytest.mark.parametrize("keys", [",", " , ,"])
+def test_commas_alone_do_not_leave_the_router_open(keys: str) -> None:
+    assert "API_KEY" in faults({**ONE, "API_KEY": keys})
+    assert "ADMIN_API_KEY" in faults({**ONE, "API_KEY": "a", "ADMIN_API_KEY": keys})
+
+
+def test_tiers_share_no_variables() -> None:
+    assert "LONG_CONTEXT_" in faults({**ONE, "TIERS": "medium,long-context,long_context"})
+    assert "ADMIN_API_KEY" in faults({**ONE, "TIERS": "medium,admin"}), "the admin's key would go to a provider"
+
+
+def test_a_tier_may_be_called_what_a_setting_begins_with() -> None:
+    env = {"TIERS": "low,max,log", "LOW_PROVIDER": "openai", "LOW_MODEL": "m", "LOW_API_KEY": "k"}
+    settings = load({**env, "LOW_CONFIDENCE_TIER": "max", "MAX_BODY_MB": "2", "LOG_LEVEL": "DEBUG"})
+    assert (list(settings.targets), settings.low_confidence_tier, settings.max_body_mb) == (["low"], "max", 2)
+    assert "LOW_MODLE" in faults({**env, "LOW_MODLE": "x"})
+
+
+def test_a_clusters_own_variables_are_no_misspelt_ones() -> None:
+    cluster = {"MEDIUM_PORT": "tcp://10.0.0.1:80", "MEDIUM_SERVICE_HOST": "10.0.0.1", "MEDIUM_SERVICE_PORT": "80"}
+    assert load({**ONE, **cluster, "MEDIUM_PORT_80_TCP_ADDR": "10.0.0.1", "MEDIUM_SERVICE_PORT_HTTP": "80"}).targets
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_files_as_editors_leave_them(tmp_path: Path, start: bytes, end: bytes) -> None:
+    lines = (
+        b"MEDIUM_PROVIDER=openai", b"export MEDIUM_MODEL='gpt #1'", b'MEDIUM_API_KEY = "sk-a=b" # mine', b"",
+        b"# COMPLEX_PROVIDER=x", b"SIMPLE_PROVIDER=", b"export TIMEOUT=7",
+    )  # fmt: skip
+    file = tmp_path / "router.env"
+    file.write_bytes(start + end.join(lines))
+    settings = load(read_environment(file, {"SIMPLE_PROVIDER": ""}))
+    target = settings.targets["medium"]
+    assert (target.model, target.api_key, settings.timeout, list(settings.targets)) == (
+        "gpt #1",
+        "sk-a=b",
+        7,
+        ["medium"],
+    )

@@ -9,6 +9,7 @@ import time
 import aiohttp
 import pytest
 
+from router import downstream
 from tests.conftest import Running, Start, tier_env
 from tests.fakes.openai import Answer, FakeOpenAI, Silence, Stream
 from tests.integration.test_faults import events, said
@@ -175,3 +176,61 @@ async def test_many_slow_streams_are_not_mixed_up(router: Running, fake: FakeOpe
     await asyncio.gather(*(one(number) for number in range(200)))
     assert sorted(int(request.json["user"]) for request in fake.requests) == list(range(200))
     assert router.service.in_flight == 0
+
+
+@pytest.mark.parametrize("keepalive", ["0", "0.05"])
+async def test_a_reader_that_stopped_for_good_gives_its_place_back(
+    start_router: Start, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch, keepalive: str
+) -> None:
+    monkeypatch.setattr(downstream, "STALLED_SECONDS", 0.6)
+    router = await start_router({**tier_env("simple", fake), "KEEPALIVE": keepalive})
+    fake.script(Stream(["x" * 200_000] * 500))
+    async with router.post({**CHAT, "stream": True}) as response:
+        await response.content.readany()
+        await asyncio.wait_for(fake.last.disconnected.wait(), 10)
+        while router.service.in_flight:
+            await asyncio.sleep(0.01)
+    assert router.service.health.last_error("simple") is None
+    assert len(asyncio.all_tasks()) < 30, "no comments piled up"
+
+
+async def test_comments_go_on_after_a_slow_moment(start_router: Start, fake: FakeOpenAI) -> None:
+    """A comment never stands inside an event, nor in the way of one; whole words arrive among hundreds of them."""
+    router = await start_router({**tier_env("simple", fake), "KEEPALIVE": "0.001"})
+    fake.script(Stream([f"{number} " for number in range(150)], delay=0.002))
+    _, text = await router.stream()
+    assert said(text) == "".join(f"{number} " for number in range(150))
+    assert text.count(": keep-alive\n\n") == text.count("keep-alive") >= 20
+    blocks = text.split("\n\n")
+    assert all(block.startswith(("data: ", ": keep-alive")) for block in blocks if block)
+
+
+async def test_a_storm_of_leaving_clients_leaves_nothing_behind(
+    router: Running, fake: FakeOpenAI, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.script(Stream(["tick "] * 400, delay=0.01))
+    before = await router.metric(LEFT)
+    host, _, port = router.url.removeprefix("http://").partition(":")
+    body = b'{"model":"simple","stream":true,"messages":[{"role":"user","content":"x"}]}'
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    )
+    data = head % len(body) + body
+
+    async def leave(number: int) -> None:
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(data[: len(data) - (number % 5 == 0) * 9])  # every fifth in the middle of its body
+        await asyncio.sleep(number % 17 / 100)
+        writer.transport.abort() if number % 2 else writer.close()
+
+    await asyncio.gather(*(leave(number) for number in range(200)))
+    for _ in range(300):
+        if not router.service.in_flight and all(request.disconnected.is_set() for request in fake.requests):
+            break
+        await asyncio.sleep(0.01)
+    assert router.service.in_flight == 0
+    assert all(request.disconnected.is_set() for request in fake.requests)
+    assert await router.metric(LEFT) - before >= len(fake.requests)
+    faults = [caplog.handler.format(line) for line in caplog.records if line.exc_info]
+    assert not [fault for fault in faults if "tests/fakes" not in fault]
+    assert router.service.health.last_error("simple") is None

@@ -226,6 +226,58 @@ async def test_sighup_swaps_a_valid_configuration_only(spawn: Spawn, fake: FakeO
     assert await model() == "new-model"
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_sighup_does_not_change_tiers(spawn: Spawn, fake: FakeOpenAI, tmp_path: Path, workers: str) -> None:
+    """The classifier knows the old ones: neither the running workers nor those that come later take the new."""
+    file = tmp_path / "router.env"
+
+    def write(**settings: str) -> None:
+        env = {**tier_env("simple", fake), **settings}
+        file.write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+
+    write()
+    process = await spawn({}, "--env", str(file), "--workers", workers)
+    write(TIERS="simple,huge", SIMPLE_MODEL="new-model")
+    process.popen.send_signal(signal.SIGHUP)
+    await process.until(lambda: _async("TIERS" in process.log.read_text()))
+    if workers != "1":
+        for pid in process.children():
+            os.kill(pid, signal.SIGKILL)
+        await process.until(process.is_ready)
+    async with process.chat() as response:
+        assert (await response.json())["model"] == "simple-model"
+    async with process.chat(model="reasoning") as response:
+        assert response.status == 200
+
+
+async def test_a_log_that_nobody_reads_any_more_stops_nothing(fake: FakeOpenAI, tmp_path: Path) -> None:
+    port = free_port()
+    reader, writer = os.pipe()
+    popen = subprocess.Popen(
+        [sys.executable, "-m", "router", "--host", "127.0.0.1", "--port", str(port)],
+        env={**CLEAN, "PYTHONPATH": str(ROOT), **tier_env("simple", fake)},
+        cwd=tmp_path,
+        stderr=writer,
+    )
+    os.close(writer)
+    async with aiohttp.ClientSession() as client:
+        process = Process(popen, f"http://127.0.0.1:{port}", client, Path(os.devnull))
+        try:
+            await process.until(process.is_ready)
+            os.close(reader)
+            for _ in range(3):
+                async with process.chat() as response:
+                    assert response.status == 200
+                await asyncio.sleep(0.1)
+            popen.send_signal(signal.SIGHUP)
+            async with process.chat() as response:
+                assert response.status == 200
+            popen.send_signal(signal.SIGTERM)
+            assert await process.ended() in (0, 120)  # 120: Python itself could not flush stderr
+        finally:
+            popen.kill()
+
+
 async def test_a_killed_worker_is_replaced(spawn: Spawn, fake: FakeOpenAI) -> None:
     fake.script(Answer())
     process = await spawn(tier_env("simple", fake), "--workers", "2")
