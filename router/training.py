@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from router import embeddings, features
+from router import embeddings
 from router.artifacts import ArtifactError, Manifest, NewFile, fingerprint, publish
 from router.classifier import Classifier, Loaded, head_input
 from router.examples import BUILT_IN, Example, latest, read_examples
@@ -102,6 +102,7 @@ class RetrainRefused(Exception):
 class _Data:
     """Rows as the fit wants them; built-in ones first."""
 
+    texts: list[str]
     inputs: Inputs
     targets: Ints
     built_in: int
@@ -187,7 +188,7 @@ def _inputs(loaded: Loaded, known: Sequence[Example], new: Sequence[Example], la
     for index, row in enumerate(rows):
         inputs[index] = head_input(loaded.encoder, row.text.strip(), cache.get(row.text))
     targets = np.array([labels.index(row.tier) for row in rows], dtype=np.intp)
-    return _Data(inputs, targets, len(known))
+    return _Data([row.text for row in rows], inputs, targets, len(known))
 
 
 def _widened(head: Head, labels: tuple[str, ...]) -> Head:
@@ -246,6 +247,6 @@ def _kept(shipped: Head, head: Head, data: _Data) -> tuple[float, int]:
 
 def _out_of_fold(head: Head, data: _Data) -> Score:
     """Scores of fits from nothing that have not seen what they are judged on."""
-    groups = near_duplicate_groups(data.inputs[:, : -features.COUNT])
+    groups = near_duplicate_groups(data.texts)
     found = cross_validate(data.inputs, data.targets, len(head.labels), head.l2, groups)
     return score(head.labels, found.probabilities(), data.targets)

@@ -13,25 +13,13 @@ import pytest
 
 from router.artifacts import MANIFEST, ArtifactError, NewFile, default_models_dir, publish
 from router.classifier import Classifier, decide
+from router.examples import Example, read_examples
 from router.head import Head
 
+# The prompts that every release has to get right; the export pins them.
+POINTS = Path(__file__).resolve().parents[1] / "export" / "fixed_points.jsonl"
 TIERS = ("simple", "medium", "complex", "reasoning")
-FIXED_POINTS = {
-    "simple": ["Hello", "Hello! How are you?", "What is 2+2?", "What is the capital of France?", "", " \n\t"],
-    "medium": [
-        "Explain how DNS works",
-        "Explain DNS",
-        "Write a Python function",
-        "Compare React vs Vue",
-        "Design a REST API for a todo app",
-    ],
-    "complex": ["Design a microservices architecture", "Create a CI/CD pipeline"],
-    "reasoning": [
-        "Prove sqrt(2) is irrational",
-        "Prove the halting problem is undecidable",
-        "Design a consensus algorithm",
-    ],
-}
+FIXED_POINTS = [*read_examples(POINTS)[0], Example("", "simple"), Example(" \n\t", "simple")]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +39,9 @@ def models_copy(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("tier", "text"), [(tier, text) for tier, texts in FIXED_POINTS.items() for text in texts])
-def test_fixed_points(classifier: Classifier, tier: str, text: str) -> None:
-    assert classifier.classify(text).tier == tier
+@pytest.mark.parametrize("point", FIXED_POINTS, ids=lambda point: repr(point.text))
+def test_fixed_points(classifier: Classifier, point: Example) -> None:
+    assert classifier.classify(point.text).tier == point.tier
 
 
 def test_a_classification_is_consistent_in_itself(classifier: Classifier) -> None:

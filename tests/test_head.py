@@ -94,13 +94,27 @@ def test_folds_are_stratified_and_keep_groups_whole() -> None:
     assert np.array_equal(folds, stratified_folds(targets, groups, 5))
 
 
-def test_near_duplicates_are_one_group_even_along_a_chain() -> None:
-    def at(angle: float) -> list[float]:
-        return [np.cos(angle), np.sin(angle)]
+def test_near_duplicates_are_one_group_in_any_script() -> None:
+    texts = [
+        "Write me a poem about the sea and its moods",
+        "write me a poem  about the sea and its moods!!",
+        "Write a proof that the sea is finite",
+        "三角形内角和是几度啊请问",
+        "三角形内角和是几度啊请问？",
+        "Hi",
+        "",
+    ]
+    groups = near_duplicate_groups(texts)
+    assert groups[0] == groups[1]
+    assert groups[3] == groups[4]
+    assert len(set(groups.tolist())) == 5
 
-    vectors = np.array([at(0.0), at(2.0), at(0.3), at(0.6)], dtype=np.float32)
-    groups = near_duplicate_groups(vectors, threshold=0.95)  # cos 0.3 = 0.955, cos 0.6 = 0.825
-    assert groups[0] == groups[2] == groups[3] != groups[1]
+
+def test_likeness_goes_along_a_chain() -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve".split()
+    chain = [" ".join(words[start : start + 9]) for start in range(4)]
+    assert len(set(near_duplicate_groups(chain).tolist())) == 1
+    assert len(set(near_duplicate_groups([chain[0], " ".join(words[6:])]).tolist())) == 2
 
 
 def test_cross_validation_sees_no_leak() -> None:
@@ -112,7 +126,7 @@ def test_cross_validation_sees_no_leak() -> None:
     inputs = np.tile(np.hstack([half, surface]), (2, 1))
     targets = np.tile(rng.integers(0, CLASSES, 300), 2).astype(np.intp)
     alone = np.arange(600, dtype=np.intp)
-    together = near_duplicate_groups(inputs[:, : -features.COUNT])
+    together = np.tile(np.arange(300, dtype=np.intp), 2)
     leaking = cross_validate(inputs, targets, CLASSES, 0.1, alone).logits.argmax(axis=1) == targets
     honest = cross_validate(inputs, targets, CLASSES, 0.1, together).logits.argmax(axis=1) == targets
     assert leaking.mean() > 0.6
