@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from router import __version__, feedback, metrics
-from router.artifacts import ArtifactError
+from router.artifacts import MANIFEST, ArtifactError
 from router.chat import parse_object
 from router.classifier import Classification
 from router.config import Settings
@@ -69,11 +73,18 @@ async def retrain(request: web.Request) -> web.StreamResponse:
     async with service.retraining:
         store = service.settings.training_data
         try:
-            if store is not None and examples:
+            with _alone(service.models_dir):
+                report = await asyncio.to_thread(
+                    fit,
+                    service.classifier.classifier,
+                    extra=examples,
+                    training_data=store,
+                    models_dir=service.models_dir,
+                )
+            if store is not None and examples:  # only now: examples that were refused would spoil every later training
                 await asyncio.to_thread(feedback.append, store, examples)
-            report = await asyncio.to_thread(
-                fit, service.classifier.classifier, extra=examples, training_data=store, models_dir=service.models_dir
-            )
+        except Conflict:
+            raise
         except RetrainRefused as refused:
             metrics.observe_retrain("refused")
             raise Conflict(str(refused), code="retrain_refused", details=refused.report.as_dict()) from None
@@ -86,6 +97,19 @@ async def retrain(request: web.Request) -> web.StreamResponse:
     metrics.observe_retrain("succeeded")
     service.show_build()
     return json_response(report.as_dict())
+
+
+@contextmanager
+def _alone(models_dir: Path) -> Iterator[None]:
+    """One retraining at a time over all workers, and all replicas that share the folder. Raises `Conflict`."""
+    handle = os.open(models_dir / MANIFEST, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Conflict("A retraining is running already, in another worker.", code="retrain_in_progress") from None
+    finally:
+        os.close(handle)
 
 
 async def give_feedback(request: web.Request) -> web.StreamResponse:

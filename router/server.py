@@ -21,7 +21,7 @@ from router.classifier import Classifier
 from router.config import ConfigError, Settings
 from router.errors import BadRequest
 from router.http import error_response
-from router.service import SERVICE
+from router.service import SERVICE, Service
 
 log = logging.getLogger("router.server")
 
@@ -152,7 +152,7 @@ async def serve(
     try:
         await _until(stop, heartbeat)
         service.draining = True
-        await _drain(app, now, heartbeat)
+        await _drain(runner, service, now, heartbeat)
     finally:
         await runner.cleanup()
 
@@ -166,15 +166,20 @@ async def _until(stop: asyncio.Event, heartbeat: Callable[[], bool]) -> None:
             pass
 
 
-async def _drain(app: web.Application, now: asyncio.Event, heartbeat: Callable[[], bool]) -> None:
-    """Waits for running requests, `/ready` answering 503 meanwhile."""
-    service = app[SERVICE]
+async def _drain(runner: Runner, service: Service, now: asyncio.Event, heartbeat: Callable[[], bool]) -> None:
+    """Waits for running requests and for the last bytes of their answers, `/ready` answering 503 meanwhile."""
     loop = asyncio.get_running_loop()
     end = loop.time() + service.settings.drain_timeout
     if service.in_flight:
         log.info("draining: %d requests are running", service.in_flight)
-    while service.in_flight and not now.is_set() and loop.time() < end:
+    while (service.in_flight or _unsent(runner)) and not now.is_set() and loop.time() < end:
         heartbeat()
         await asyncio.sleep(_DRAIN_POLL_SECONDS)
     if service.in_flight:
         log.warning("drain timeout: %d requests are cut off", service.in_flight)
+
+
+def _unsent(runner: Runner) -> bool:
+    """Whether a slow client still has to take a part of its answer: it would be lost with the process."""
+    connections = runner.server.connections if runner.server is not None else []
+    return any(one.transport is not None and one.transport.get_write_buffer_size() > 0 for one in connections)

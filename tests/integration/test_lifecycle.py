@@ -194,6 +194,21 @@ async def test_sigterm_drains(spawn: Spawn, fake: FakeOpenAI, workers: str) -> N
     assert "terminate" not in process.log.read_text()
 
 
+async def test_a_drain_waits_for_the_last_byte_of_an_answer(spawn: Spawn, fake: FakeOpenAI) -> None:
+    """The request is over for the router long before a slow client has its megabytes."""
+    text = "x" * 12_000_000
+    fake.script(Answer(text))
+    process = await spawn(tier_env("simple", fake))
+    async with process.chat() as response:
+        process.popen.send_signal(signal.SIGTERM)
+        size = 0
+        async for piece in response.content.iter_chunked(400_000):
+            size += len(piece)
+            await asyncio.sleep(0.04)
+    assert size > len(text)
+    assert await process.ended() == 0
+
+
 async def test_drain_timeout_ends_what_does_not_end(spawn: Spawn, fake: FakeOpenAI) -> None:
     fake.script(Stream(["a "] * 1000, delay=0.05))
     process = await spawn({**tier_env("simple", fake), "DRAIN_TIMEOUT": "0.5"})

@@ -67,7 +67,7 @@ def _tool_name(wanted: Any, body: Mapping[str, Any]) -> str:
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", wanted)[:48] if isinstance(wanted, str) and wanted else "answer"
     tools = body.get("tools")
     taken = {
-        function.get("name")
+        str(function.get("name"))
         for tool in (tools if isinstance(tools, list) else ())
         if isinstance(tool, dict) and isinstance(function := tool.get("function"), dict)
     }
