@@ -125,9 +125,7 @@ def _fit(
     origin = np.repeat(np.arange(len(sets)), [len(labelled.targets) for labelled in sets])
     unseen = np.array([is_held_out(text, held_out_modulus) for text in texts])
     judged = _judged(unseen, origin)
-    mix = np.array([NATURAL_MIX[label] for label in LABELS])
-    weights = (mix * len(targets) / np.maximum(np.bincount(targets, minlength=len(LABELS)), 1))[targets]
-    weights = weights * np.where(origin > 0, EXTRA_WEIGHT, 1.0)
+    weights = _weights(targets, origin)
     groups = near_duplicate_groups(texts)
     found = {l2: cross_validate(inputs, targets, len(LABELS), l2, groups, weights, judged) for l2 in L2_CANDIDATES}
     losses = {
@@ -144,6 +142,15 @@ def _fit(
     for labelled in measured:
         scores[labelled.path.name] = score(LABELS, head.probabilities(labelled.inputs), labelled.targets).as_dict()
     return head, scores
+
+
+def _weights(targets: Ints, origin: Ints) -> Floats:
+    """A weight per row, the extra sets' higher, that together bring the tiers to their natural mix; mean 1."""
+    weights = np.where(origin > 0, EXTRA_WEIGHT, 1.0)
+    shares = np.bincount(targets, weights, minlength=len(LABELS)) / weights.sum()
+    weights = weights * (np.array([NATURAL_MIX[label] for label in LABELS]) / np.maximum(shares, 1e-9))[targets]
+    mean_one: Floats = weights / weights.mean()
+    return mean_one
 
 
 def _pinned_fit(
