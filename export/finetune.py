@@ -30,8 +30,7 @@ def is_held_out(text: str, modulus: int) -> bool:
     """Whether fine-tuning leaves `text` out; always True for modulus 0: a plain encoder saw none."""
     if modulus == 0:
         return True
-    digest = hashlib.sha256(text.strip().encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:8], "big") % modulus == 0
+    return int(hashlib.sha256(text.strip().encode("utf-8", "replace")).hexdigest(), 16) % modulus == 0
 
 
 def finetune(source: Path, out: Path, *, extra: Sequence[Path], token_limit: int) -> Path:

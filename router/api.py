@@ -79,7 +79,14 @@ class Exchange:
             chat.native_headers = {name: value for name in NATIVE_HEADERS if (value := self.request.headers.get(name))}
         if chat.stream:
             self.downstream = Downstream(self.request, self._headers, self.settings.keepalive)
-        self.plan = await route(chat, self.request.headers, self.settings, self.service.classifier, self.record)
+        self.plan = await route(
+            chat,
+            self.request.headers,
+            self.settings,
+            self.service.classifier,
+            self.record,
+            alone=self.service.in_flight == 1,
+        )
         answer = await self.service.dispatcher.run(chat, self.plan, self.settings, self.record, self.deadline)
         if isinstance(answer, Reply):
             self._count(answer.usage)

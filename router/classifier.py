@@ -6,10 +6,12 @@ swap in the middle of a call cannot mix an old encoder with a new head.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,9 @@ DEFAULT_THRESHOLD = 0.60
 # Expected cost at bias ±1: an error in the avoided direction counts e^(2·1.5) ≈ 20 times the other.
 BIAS_STRENGTH = 1.5
 EMPTY_CONFIDENCE = 0.99
+# Recent vectors kept, and the longest text of one: 1.6 kB a vector, some 4 MB in all at the worst.
+RECENT = 1024
+RECENT_CHARS = 2000
 
 _READS_LIKE = {
     "simple": "a short, one-step request",
@@ -77,6 +82,9 @@ class Classifier:
         self._bias = bias
         self._seen = fingerprint(models_dir)
         self._swapping = threading.Lock()
+        # Text → encoder and vector, oldest first. A retried request, or the next turn of a tool loop, asks again for
+        # what was just embedded. Each operation on it is atomic, so it needs no lock.
+        self._recent: OrderedDict[str, tuple[Encoder, npt.NDArray[np.float32]]] = OrderedDict()
 
     @classmethod
     def load(
@@ -139,9 +147,32 @@ class Classifier:
             if not stripped:
                 results.append(_empty(loaded.active.labels, started))
                 continue
-            row = loaded.active.probabilities(head_input(loaded.encoder, stripped)[None, :])[0]
+            vector = head_input(loaded.encoder, stripped)
+            self._remember(stripped, loaded.encoder, vector)
+            row = loaded.active.probabilities(vector[None, :])[0]
             results.append(self._classification(loaded.active.labels, row, lean, started))
         return results
+
+    def recall(self, text: str, bias: float | None = None) -> Classification | None:
+        """The classification of a text that was embedded recently, in microseconds; None for any other."""
+        started = time.perf_counter()
+        stripped = text.strip()
+        found = self._recent.get(stripped)
+        loaded = self._loaded
+        if found is None or found[0] is not loaded.encoder:  # a swapped encoder means other vectors
+            return None
+        with contextlib.suppress(KeyError):  # another thread may just have dropped it
+            self._recent.move_to_end(stripped)
+        row = loaded.active.probabilities(found[1][None, :])[0]
+        return self._classification(loaded.active.labels, row, self._bias if bias is None else bias, started)
+
+    def _remember(self, text: str, encoder: Encoder, vector: npt.NDArray[np.float32]) -> None:
+        if len(text) > RECENT_CHARS:
+            return
+        self._recent[text] = (encoder, vector)
+        if len(self._recent) > RECENT:
+            with contextlib.suppress(KeyError):
+                self._recent.popitem(last=False)
 
     def _classification(self, labels: tuple[str, ...], row: Floats, bias: float, started: float) -> Classification:
         best = int(row.argmax())

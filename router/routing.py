@@ -52,14 +52,23 @@ def bias_of(headers: Mapping[str, str]) -> float | None:
 
 
 async def route(
-    chat: Chat, headers: Mapping[str, str], settings: Settings, classifier: ClassifierService, record: Record
+    chat: Chat,
+    headers: Mapping[str, str],
+    settings: Settings,
+    classifier: ClassifierService,
+    record: Record,
+    *,
+    alone: bool = False,
 ) -> Plan:
-    """The plan for one chat; fills the record's mechanism, confidence and classification time."""
+    """The plan for one chat; fills the record's mechanism, confidence and classification time.
+
+    `alone`: no other request is in flight.
+    """
     named = tier_named(chat.model, settings)
     if named is not None:
         wanted, mechanism = named, "direct"
     else:
-        wanted, mechanism = await _classified(chat, bias_of(headers), settings, classifier, record)
+        wanted, mechanism = await _classified(chat, bias_of(headers), settings, classifier, record, alone)
     # The estimate reads the whole conversation: only where some tier has a window to hold it against.
     tokens = estimate_tokens(chat) if settings.has_windows else 0
     chosen = plan(settings, wanted, mechanism, needs=chat.needs, tokens=tokens, pinned_dialect=pinned_dialect(chat))
@@ -69,11 +78,11 @@ async def route(
 
 
 async def _classified(
-    chat: Chat, bias: float | None, settings: Settings, classifier: ClassifierService, record: Record
+    chat: Chat, bias: float | None, settings: Settings, classifier: ClassifierService, record: Record, alone: bool
 ) -> tuple[str, str]:
     began = perf_counter()
     try:
-        found = await classifier.classify(text_to_classify(chat.messages), bias)
+        found = await classifier.classify(text_to_classify(chat.messages), bias, alone=alone)
     except Exception:  # a classifier that fails must not cost anyone an answer
         log.exception("classification failed; the tier '%s' serves", WITHOUT_CLASSIFIER)
         return (WITHOUT_CLASSIFIER if WITHOUT_CLASSIFIER in settings.tiers else settings.tiers[0]), "unavailable"

@@ -31,6 +31,9 @@ class FakeClassifier:
         scores = {label: self.confidence if label == tier else rest for label in self.labels}
         return Classification(tier, self.confidence, scores, "a fake", 0.01, self.confidence < self.threshold)
 
+    def recall(self, text: str, bias: float | None = None) -> Classification | None:
+        return None
+
     def classify_batch(self, texts: Sequence[str], bias: float | None = None) -> list[Classification]:
         return [self.classify(text, bias) for text in texts]
 

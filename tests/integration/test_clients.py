@@ -43,7 +43,7 @@ async def test_a_client_that_leaves_while_its_prompt_waits_costs_no_upstream(
 ) -> None:
     waiting = asyncio.Event()
 
-    async def slow(text: str, bias: float | None = None) -> None:
+    async def slow(text: str, bias: float | None = None, *, alone: bool = False) -> None:
         waiting.set()
         await asyncio.sleep(30)
 

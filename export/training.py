@@ -1,0 +1,340 @@
+"""Fine-tune the sentence encoder end to end on labelled prompts; the recipe behind the shipped weights.
+
+The network is trained in the form in which it is served: tokens → BERT → mean over the tokens → unit vector
+→ one matrix → softmax. Nothing is added that serving would have to compute. Runs that differ only in
+their seed are averaged weight by weight ("model soup", Wortsman et al. 2022, arXiv:2203.05482): they share
+their start, so they lie in one basin, and the average costs nothing at serving time.
+
+Our own examples are many, varied and tidy; the prompts that people really sent are few and are what counts.
+In one pot of equal weights the tidy majority wins: more own examples then lowered the accuracy on held-out
+real prompts. So a real prompt weighs several times as much, and in a gentler closing stage they are the
+majority.
+
+Runs on a CPU: batches hold prompts of like length, so little padding is computed, the matrix products run in
+bfloat16 where the CPU has it, and dropout reads precomputed masks. Seeds are fixed; results differ between
+machines only by floating-point order.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoModel
+
+Tokenise = Callable[[Sequence[str]], list[list[int]]]
+"""Texts → token ids with the special tokens, clipped as serving clips them: the serving encoder's own."""
+
+Array = NDArray[np.float32]
+Log = Callable[[str], None]
+
+
+class Labelled(NamedTuple):
+    """Prompts and, for each, a distribution over the tiers: `targets` (rows, tiers), one-hot or soft."""
+
+    texts: Sequence[str]
+    targets: Array
+    weights: Array  # (rows,), of each row's loss
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One pass plan. Learning rates are peaks; `epochs` count passes over the rows."""
+
+    epochs: int
+    encoder_rate: float
+    head_rate: float
+    averaging: float  # decay of the running average of the weights, which is what is kept
+    smoothing: float  # share of each target spread evenly: even careful readers differ on 3 % of labels
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number that shapes the weights."""
+
+    seeds: tuple[int, ...] = (1,)
+    mixed: Stage = Stage(2, encoder_rate=2e-4, head_rate=2e-3, averaging=0.99, smoothing=0.05)
+    closing: Stage = Stage(2, encoder_rate=1e-4, head_rate=1e-3, averaging=0.98, smoothing=0.1)
+    closing_own: float = 0.25  # share of our own examples, drawn per seed, that the closing stage sees
+    real_weight: tuple[float, float] = (3.0, 2.0)  # of a real prompt beside an own example's 1, per stage
+    batch: int = 32
+    layer_decay: float = 0.9  # each layer below learns a tenth slower
+    weight_decay: float = 0.01
+    warmup: float = 0.1  # share of the steps
+    hidden_dropout: float = 0.1
+    edited: float = 0.3  # share of prompts that get a meaning-preserving edit, drawn anew every epoch
+    logit_scale: float = 10.0  # the vector's length in training; folded into the matrix after
+
+
+@dataclass(frozen=True)
+class Head:
+    """The softmax head: `logits = unit_vector @ weight.T + bias`; weight (tiers, dims), bias (tiers,)."""
+
+    weight: Array
+    bias: Array
+
+
+class MaskPool(nn.Module):
+    """Dropout whose masks are windows of one precomputed pool: drawing afresh costs a fifth of a step."""
+
+    def __init__(self, share: float, size: int = 1 << 23) -> None:
+        super().__init__()
+        kept = torch.rand(size, generator=torch.Generator().manual_seed(5)) >= share
+        self.pool = kept.to(torch.bfloat16) / (1.0 - share)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`hidden` with a share of its entries zeroed and the rest scaled up; unchanged outside training."""
+        if not self.training:
+            return hidden
+        start = int(torch.randint(0, self.pool.numel() - hidden.numel(), (1,)))
+        return hidden * self.pool[start : start + hidden.numel()].view_as(hidden)
+
+
+class TierNet(nn.Module):
+    """The encoder with its softmax head, as served."""
+
+    def __init__(self, base: Path, tiers: int, recipe: Recipe) -> None:
+        super().__init__()
+        # Eager attention: its backward pass on CPU is a third faster than the fused one at these lengths.
+        self.encoder = AutoModel.from_pretrained(base, attn_implementation="eager", add_pooling_layer=False)
+        self.scale = recipe.logit_scale
+        self.head = nn.Linear(int(self.encoder.config.hidden_size), tiers)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self._set_dropout(recipe.hidden_dropout)
+
+    def _set_dropout(self, share: float) -> None:
+        pool: nn.Module = MaskPool(share) if share else nn.Identity()
+        for module in list(self.encoder.modules()):
+            if isinstance(getattr(module, "dropout", None), nn.Dropout):
+                in_attention = "SelfAttention" in type(module).__name__
+                module.dropout = nn.Dropout(0.0) if in_attention else pool
+
+    def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors (rows, dims) of token ids (rows, length), by mean pooling over the mask."""
+        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        weight = mask.unsqueeze(-1).float()
+        return functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Logits (rows, tiers)."""
+        vector = functional.dropout(self.embed(ids, mask) * self.scale, 0.1, self.training)
+        return self.head(vector)  # type: ignore[no-any-return]
+
+    def served_head(self) -> Head:
+        """The head for plain unit vectors."""
+        weight, bias = self.head.weight.detach(), self.head.bias.detach()
+        return Head((weight * self.scale).numpy().copy(), bias.numpy().copy())
+
+
+_GREETINGS = ("Hi! ", "Hello, ", "Hey, ", "hi ", "Hello! ", "Good morning. ", "hey there, ", "Hi there!\n")
+_THANKS = (" please", ", please.", " pls", "\nThanks in advance!", " Thanks!", "\n\nThank you", " thx")
+_ENDINGS = ("", "", ".", "?", "!", "!!", "...")
+_LETTER_PAIR = re.compile(r"(?=[^\W\d_]{2})")
+_TYPO_WINDOW = 600
+
+
+def edited(text: str, rng: np.random.Generator) -> str:
+    """`text` after one or two small edits that keep its tier: case, end mark, greeting, thanks, typo."""
+    for _ in range(1 + int(rng.random() < 0.3)):
+        kind = int(rng.integers(6))
+        if kind == 0:
+            text = text.lower()
+        elif kind == 1:
+            text = text.rstrip(" .?!") + _ENDINGS[rng.integers(len(_ENDINGS))]
+        elif kind == 2:
+            text = _GREETINGS[rng.integers(len(_GREETINGS))] + text
+        elif kind == 3:
+            text += _THANKS[rng.integers(len(_THANKS))]
+        else:
+            text = _mistyped(text, rng, swap=kind == 4)
+    return text
+
+
+def _mistyped(text: str, rng: np.random.Generator, swap: bool) -> str:
+    """`text` with two neighbouring letters swapped, or one dropped or doubled."""
+    places = [match.start() for match in _LETTER_PAIR.finditer(text[:_TYPO_WINDOW])]
+    if not places:
+        return text
+    at = places[rng.integers(len(places))]
+    if swap:
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    return text[:at] + text[at + 1 :] if rng.random() < 0.5 else text[:at] + text[at] + text[at:]
+
+
+def fit_stage(
+    net: TierNet, rows: Labelled, stage: Stage, tokenise: Tokenise, recipe: Recipe, seed: int, log: Log
+) -> TierNet:
+    """Train `net` in place; returns the running average of its weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    kept = copy.deepcopy(net)
+    optimiser = torch.optim.AdamW(_groups(net, stage, recipe), betas=(0.9, 0.98), eps=1e-6, fused=True)
+    wanted = torch.from_numpy(smoothed(rows.targets, stage.smoothing))
+    weights = torch.from_numpy(rows.weights / rows.weights.mean())
+    plain = tokenise(rows.texts)
+    total, step = stage.epochs * math.ceil(len(plain) / recipe.batch), 0
+    net.train()
+    for epoch in range(stage.epochs):
+        ids, losses = _edit_some(rows.texts, plain, tokenise, recipe.edited, rng), 0.0
+        for batch in batches(ids, recipe.batch, rng):
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * rate_share(step, total, recipe.warmup)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = net(*padded([ids[row] for row in batch]))
+            loss = functional.cross_entropy(logits.float(), wanted[batch], reduction="none")
+            loss = (loss * weights[batch]).mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            losses += float(loss.detach())
+            _follow(kept, net, min(stage.averaging, (1 + step) / (10 + step)))
+        log(f"seed {seed} epoch {epoch + 1}/{stage.epochs}: loss {losses * stage.epochs / total:.3f}")
+    return kept.eval()
+
+
+def smoothed(targets: Array, share: float) -> Array:
+    """`targets` with `share` of their mass spread evenly over the tiers."""
+    mixed: Array = ((1 - share) * targets + share / targets.shape[1]).astype(np.float32)
+    return mixed
+
+
+def rate_share(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate at `step`: a line up over the warm-up, then one down to 2 %."""
+    return min(1.0, (step + 1) / max(1.0, warmup * total)) * max(0.02, 1 - step / total)
+
+
+def _groups(net: TierNet, stage: Stage, recipe: Recipe) -> list[dict[str, object]]:
+    """Parameters by learning rate and weight decay (none on biases and norms)."""
+    layers = int(net.encoder.config.num_hidden_layers)
+    grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if name.startswith("head"):
+            rate = stage.head_rate
+        else:
+            found = re.search(r"layer\.(\d+)\.", name)
+            below = layers - 1 - int(found[1]) if found else layers
+            rate = stage.encoder_rate * recipe.layer_decay**below
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        grouped.setdefault((rate, decay), []).append(parameter)
+    return [
+        {"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
+        for (rate, decay), members in grouped.items()
+    ]
+
+
+def _edit_some(
+    texts: Sequence[str], plain: list[list[int]], tokenise: Tokenise, share: float, rng: np.random.Generator
+) -> list[list[int]]:
+    chosen = np.flatnonzero(rng.random(len(texts)) < share).tolist()
+    ids = list(plain)
+    for row, tokens in zip(chosen, tokenise([edited(texts[row], rng) for row in chosen]), strict=True):
+        ids[row] = tokens
+    return ids
+
+
+def batches(ids: Sequence[Sequence[int]], size: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Row numbers in batches of like length, in random order: sorted within 24 batches' worth of rows."""
+    order = rng.permutation(len(ids))
+    found: list[list[int]] = []
+    for start in range(0, len(order), size * 24):
+        near = sorted(order[start : start + size * 24].tolist(), key=lambda row: len(ids[row]))
+        found += [near[at : at + size] for at in range(0, len(near), size)]
+    for at in rng.permutation(len(found)):
+        yield found[at]
+
+
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, (rows, longest)."""
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)] = torch.tensor(row)
+        mask[at, : len(row)] = 1
+    return ids, mask
+
+
+@torch.no_grad()
+def _follow(kept: nn.Module, net: nn.Module, decay: float) -> None:
+    for average, weight in zip(kept.parameters(), net.parameters(), strict=True):
+        average.lerp_(weight, 1 - decay)
+
+
+def finetune(
+    own: Labelled, real: Labelled | None, tokenise: Tokenise, base: Path, recipe: Recipe, log: Log = print
+) -> TierNet:
+    """Fit the weights in `base` to `own` and `real`, then gently to `real` and some of `own`; a net per seed,
+    averaged weight by weight. Without `real` there is the first stage only.
+    """
+    rows = own if real is None else together(own, real, recipe.real_weight[0])
+    soup: TierNet | None = None
+    for count, seed in enumerate(recipe.seeds, 1):
+        torch.manual_seed(recipe.seeds[0])  # one first head for all, or strangers would be averaged
+        net = TierNet(base, own.targets.shape[1], recipe)
+        net = fit_stage(net, rows, recipe.mixed, tokenise, recipe, seed, log)
+        if real is not None:
+            some = together(drawn(own, recipe.closing_own, seed), real, recipe.real_weight[1])
+            net = fit_stage(net, some, recipe.closing, tokenise, recipe, seed, log)
+        if soup is None:
+            soup = net
+        else:
+            _follow(soup, net, 1 - 1 / count)
+    if soup is None:
+        raise ValueError("a recipe needs at least one seed")
+    return soup
+
+
+def drawn(rows: Labelled, share: float, seed: int) -> Labelled:
+    """A random `share` of `rows`."""
+    chosen = np.flatnonzero(np.random.default_rng(seed).random(len(rows.texts)) < share).tolist()
+    return Labelled([rows.texts[row] for row in chosen], rows.targets[chosen], rows.weights[chosen])
+
+
+def together(own: Labelled, real: Labelled, real_weight: float) -> Labelled:
+    """Both sets as one, each real row's weight times `real_weight`."""
+    return Labelled(
+        [*own.texts, *real.texts],
+        np.concatenate([own.targets, real.targets]),
+        np.concatenate([own.weights, real.weights * np.float32(real_weight)]),
+    )
+
+
+@torch.no_grad()
+def embeddings(net: TierNet, texts: Sequence[str], tokenise: Tokenise, batch: int = 64) -> Array:
+    """Unit vectors (rows, dims) in float32, in the order of `texts`."""
+    net.eval()
+    ids = tokenise(texts)
+    vectors = np.empty((len(ids), net.head.in_features), dtype=np.float32)
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        vectors[rows] = net.embed(*padded([ids[row] for row in rows])).numpy()
+    return vectors
+
+
+def temperature(logits: Array, labels: Sequence[int]) -> float:
+    """The divisor of held-out `logits` that makes them likeliest (Guo et al. 2017, arXiv:1706.04599)."""
+    grid = np.geomspace(0.3, 5.0, 200)
+    rows, wanted = torch.from_numpy(logits), torch.tensor(list(labels))
+    losses = [float(functional.cross_entropy(rows / float(divisor), wanted)) for divisor in grid]
+    return float(grid[int(np.argmin(losses))])
+
+
+def save(net: TierNet, folder: Path) -> None:
+    """Encoder in the transformers layout, head beside it in `head.npz` (`weight`, `bias`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    net.encoder.save_pretrained(folder)
+    head = net.served_head()
+    np.savez(folder / "head.npz", weight=head.weight, bias=head.bias)
