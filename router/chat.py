@@ -6,6 +6,7 @@ passes tomorrow without a release of ours.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,6 +18,11 @@ import orjson
 from router.errors import BadRequest
 
 Need = Literal["tools", "vision", "json"]
+
+# Thirty megabytes of `[],` would hold up everyone for seconds and take a gigabyte. Brackets inside of text count, too:
+# the densest text that fits into any model's window stays below.
+MAX_BRACKETS = 1_000_000
+_LARGE_BYTES = 1024 * 1024
 
 # JSON strings and brackets: all that is needed to find a top-level key without rebuilding the document.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]', re.DOTALL)
@@ -70,11 +76,20 @@ class Chat:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """Client bytes → JSON object. Raises `BadRequest` (syntax, encoding, nesting, or not an object)."""
+    """Client bytes → JSON object. Raises `BadRequest` (syntax, encoding, nesting, too many parts, or not an object)."""
+    is_large = len(raw) > _LARGE_BYTES
+    if is_large and raw.count(b"{") + raw.count(b"[") > MAX_BRACKETS:
+        raise BadRequest(f"The request body holds more than {MAX_BRACKETS} arrays and objects.", code="too_many_parts")
+    collects = is_large and gc.isenabled()
+    if collects:
+        gc.disable()  # it would go over all that was parsed so far again and again, and nothing of it is garbage
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"The request body is not valid JSON: {error}", code="invalid_json") from None
+    finally:
+        if collects:
+            gc.enable()
     if not isinstance(body, dict):
         raise BadRequest("The request body must be a JSON object.", code="invalid_json")
     return body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -87,3 +88,12 @@ def test_needs() -> None:
     assert needs(response_format={"type": "text"}) == frozenset()
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]
     assert needs(messages=image) == {"vision"}
+
+
+def test_a_body_of_brackets_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(BadRequest, match="arrays and objects"):
+        parse_object(b'{"a": [' + b"[]," * 1_000_000 + b"[]]}")
+    assert len(parse_object(b'{"a": [' + b"[]," * 400_000 + b"[]]}")["a"]) == 400_001
+    with pytest.raises(BadRequest):
+        parse_object(b'{"a": ' + b" " * 2_000_000)
+    assert gc.isenabled()

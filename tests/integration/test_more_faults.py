@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from router import dispatch
+from router.chat import Chat
+from router.config import load
+from router.providers import dialect_for
+from router.sse import Decoder
 from tests.conftest import Running, Start, tier_env
 from tests.fakes import anthropic as claude
 from tests.fakes.openai import Answer, FakeOpenAI, Raw, Reset, Silence, Status, Stream
@@ -206,6 +212,53 @@ async def test_a_reader_that_pauses_is_not_its_providers_silence(start_router: S
         await asyncio.sleep(1.2)
         got += await response.content.read()
         assert got.endswith(b"data: [DONE]\n\n") and got.count(b"x" * 50_000) == 400
+
+
+async def test_a_held_stream_without_an_end_marker_is_not_waited_for_twice(
+    start_router: Start, fake: FakeOpenAI
+) -> None:
+    router = await start_router({**tier_env("simple", fake), "STREAM_RECOVERY": "buffer"})
+    words = [f"{number} " for number in range(1000)]
+    usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
+    chunks = [*(chunk({"content": word}) for word in words), chunk({}, "stop"), usage]
+    fake.script(Stream(chunks, done=False, keep_open=True))
+    began = time.perf_counter()
+    _, text = await router.stream(stream_options={"include_usage": True})
+    assert time.perf_counter() - began < 1.9
+    assert (said(text), events(text)[-1], text.count('"usage"')) == ("".join(words), "[DONE]", 1)
+    assert text.count("_virtusoul") == 1
+
+
+def test_a_held_stream_costs_little_more_than_its_bytes() -> None:
+    """Documents take 25 times their bytes; hundreds of held streams must not."""
+    target = load({"SIMPLE_PROVIDER": "openai", "SIMPLE_MODEL": "m", "SIMPLE_API_KEY": "k"}).targets["simple"]
+    chat = Chat.parse(b'{"model": "simple", "messages": [{"role": "user", "content": "x"}]}')
+    events = [json.dumps(chunk({"content": f"word {number}"})).encode() for number in range(4000)]
+    data = b"".join(b"data: %b\n\n" % event for event in [*events, b"[DONE]"])
+
+    class Whole:
+        status = 200
+        headers: Mapping[str, str] = MappingProxyType({})
+
+        async def next(self) -> bytes:
+            return pieces.pop(0)
+
+        def expect(self, idle: float, deadline: float) -> None: ...
+
+    async def hold() -> dispatch.Opened:
+        opened = dispatch.Opened(Whole(), dialect_for("openai").stream(chat, target), Decoder(), target, [])  # type: ignore[arg-type]
+        await opened.until_end(5, asyncio.get_running_loop().time() + 5)
+        return opened
+
+    pieces = [data[start : start + 5000] for start in range(0, len(data), 5000)]
+    tracemalloc.start()
+    try:
+        opened = asyncio.run(hold())
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert opened.usage is None
+    assert held < 3 * len(data)
 
 
 async def test_buffer_keepalive_and_a_stall_together(start_router: Start, fake: FakeOpenAI, other: FakeOpenAI) -> None:
