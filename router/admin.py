@@ -19,9 +19,9 @@ from router.artifacts import MANIFEST, ArtifactError
 from router.chat import parse_object
 from router.classifier import Classification
 from router.config import Settings
+from router.doors import messages
 from router.errors import BadRequest, Conflict, NotFound, RouterError
 from router.examples import Example
-from router.doors import messages
 from router.http import error_response, json_response, read_body, refuse_other_sites
 from router.prompt import text_to_classify
 from router.routing import bias_of

@@ -162,7 +162,7 @@ def _model_span(raw: bytes) -> tuple[int, int] | None:
 
     Two of them are an attempt, or an accident, in which the provider may read the other one than we did.
     """
-    # Without an escaped letter (m, o, d, e and l are \\u0064 … \\u006f), the only "model" in sight is the member we read.
+    # Without an escaped letter (m, o, d, e, l: \\u0064 … \\u006f), the only "model" in sight is the member we read.
     if raw.count(b'"model"') == 1 and b"\\u006" not in raw and (only := _MODEL_MEMBER.search(raw)):
         return only.span(1)
     depth = 0

@@ -1,6 +1,6 @@
-"""The classifier as the event loop sees it: recent answers at once, a lone short prompt in place, all else off the loop.
+"""The classifier as the event loop sees it: recent answers at once, a lone short prompt in place, the rest in a thread.
 
-Measured (`python -m bench --only smart mixed`): handing a prompt to another thread costs tens of microseconds on an idle
+Measured (`python -m bench --only smart mixed`): handing a prompt to a thread costs tens of microseconds on an idle
 machine and milliseconds on a busy one, so a request that is alone is classified in place; as soon as there are others,
 nothing may hold up their streams. One thread a process: the loop needs the other core, and so do the other workers.
 Prompts are not batched: dynamic quantisation takes its scale from the whole batch, so a prompt's tier would depend on

@@ -49,7 +49,7 @@ _NOTHING_CONFIGURED = """no tier is configured, so there is nothing to route to.
     MEDIUM_MODEL=gpt-5-mini
     MEDIUM_API_KEY=sk-...
 
-(providers, and three complete examples: README.md and .env.example), or try it without any key: virtusoul-router --demo"""
+(README.md and .env.example show providers and complete examples), or try it without any key: virtusoul-router --demo"""
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

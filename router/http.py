@@ -78,7 +78,7 @@ def error_response(
 def refuse_other_sites(request: web.Request) -> None:
     """Raises `UnsupportedMedia` for what a browser sends for another site's page without asking us first.
 
-    Without CORS headers of ours, a browser sends a cross-site JSON body to nobody; but a body without a type, or none at
+    Without CORS headers of ours, a browser sends no cross-site JSON body; but a body without a type, or none at
     all, needs no permission (https://fetch.spec.whatwg.org/#cors-safelisted-request-header).
     """
     if request.headers.get("sec-fetch-site") in ("cross-site", "same-site") and not _is_json(_kind(request)):

@@ -37,7 +37,8 @@ def plan(
     """Orders the targets for a request that wants the tier `wanted` (a name in `settings.tiers`).
 
     `needs`: what the target must be able to do. `tokens`: estimated prompt length. `pinned_dialect`: the conversation
-    carries state that only this dialect accepts: a target of it is preferred, and fallbacks of others are left out. An empty plan has no targets
+    carries state that only this dialect accepts: a target of it is preferred, and fallbacks of others
+    are left out. An empty plan has no targets
     (nothing configured). Where no target fits the needs, the wanted one is asked all the same: its provider's refusal
     tells the client more than ours could.
     """

@@ -42,14 +42,16 @@ _GO_ON = frozenset(
     shorter longer simpler better different another no nope not why how elaborate expand redo
     sí si claro vale adelante continúa sigue hazlo dale oui vas-y vas y continue d'accord daccord ja genau weiter mach
     los bitte sim pode continua faz ok va bene sì avanti tak dalej dobrze evet devam tamam да давай продолжай дальше
-    хорошо ага ладно так далі はい お願いします 続けて 네 응 계속 好 好的 是 是的 继续 可以 对 行 繼續 نعم اكمل تابع हाँ हां जारी
+    хорошо ага ладно так далі はい お願いします 続けて 네 응 계속
+    好 好的 是 是的 继续 可以 对 行 繼續 نعم اكمل تابع हाँ हां जारी
     """.split()
 )
 # Points at something said before.
 _POINTERS = frozenset(
     """
     it its it's that that's this these those them they their there same above previous earlier last former latter
-    former instead também eso esto lo das dies ça cela isso это этого его 它 这个 那个 这 那 上面 それ これ その 그거 그것
+    former instead também eso esto lo das dies ça cela isso это этого его 它 这个 那个 这 那 上面
+    それ これ その 그거 그것
     """.split()
 )
 _LINKS = frozenset("and but also now then or so plus instead y et und e и а но також і".split())
@@ -60,7 +62,8 @@ _FRAGMENT_STARTS = frozenset(
 _SOCIAL = frozenset(
     """
     thanks thank thx ty cheers hello hi hey bye goodbye welcome lol haha cool awesome wow gracias merci danke obrigado
-    obrigada grazie спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다 안녕 شكرا धन्यवाद dziękuję teşekkürler dank
+    obrigada grazie спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다
+    안녕 شكرا धन्यवाद dziękuję teşekkürler dank
     """.split()
 )
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")

@@ -1,6 +1,6 @@
 """`POST /v1/embeddings`: a tier's provider, or all-MiniLM-L6-v2 from the local artefacts.
 
-Local vectors come from an unmodified MiniLM only: the `embedder` of the artefacts, or the routing encoder where that was
+Local vectors come from an unmodified MiniLM only: the artefacts' `embedder`, or the routing encoder where that was
 exported without fine-tuning. It is loaded with the first request that asks for it.
 """
 
@@ -104,8 +104,8 @@ def _role(manifest: Manifest) -> str:
     if not manifest.section("encoder").get("fine_tuned"):
         return "encoder"
     raise NotFound(
-        f"{embeddings.LOCAL_MODEL} is not among the local artefacts: the encoder there is fine-tuned for routing, and its "
-        "vectors are not MiniLM's. `python -m export --embedder` adds the original.",
+        f"{embeddings.LOCAL_MODEL} is not among the local artefacts: the encoder there is fine-tuned for "
+        "routing, and its vectors are not MiniLM's. `python -m export --embedder` adds the original.",
         param="model",
         code="model_not_found",
     )

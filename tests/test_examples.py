@@ -15,7 +15,9 @@ from router.examples import BUILT_IN, Example, read_examples
 
 TIERS = ("simple", "medium", "complex", "reasoning")
 # Prompts that are measured on and must not be trained on; they are not in the repository.
-MEASURED = Path(os.environ.get("MEASURED_PROMPTS", Path(__file__).resolve().parents[2] / "shared" / "dev_prompts.jsonl"))
+MEASURED = Path(
+    os.environ.get("MEASURED_PROMPTS", Path(__file__).resolve().parents[2] / "shared" / "dev_prompts.jsonl")
+)
 BUCKETS = 1 << 17
 
 

@@ -1,4 +1,4 @@
-"""What an HTTP error status of a provider means: one table for all dialects. A dialect finds the message and the code."""
+"""What a provider's HTTP error status means: one table for all dialects. A dialect finds the message and the code."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def without_key(text: str, target: Target) -> str:
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `retry-after-ms` or `Retry-After` (seconds or a date: RFC 9110, 10.2.3); None if absent or absurd."""
+    """Seconds from `retry-after-ms` or `Retry-After` (seconds or a date: RFC 9110, 10.2.3); None if absent."""
     try:
         if raw := headers.get("retry-after-ms"):
             seconds = float(raw) / 1000
