@@ -40,7 +40,7 @@ def compare_with_torch(source: Path, exact: Path, encoder: Encoder, texts: Seque
     import torch
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(source).eval()
+    model = AutoModel.from_pretrained(source, add_pooling_layer=False).eval()
     session = onnxruntime.InferenceSession(str(exact), session_options(1), providers=["CPUExecutionProvider"])
     largest = 0.0
     for text in texts:
