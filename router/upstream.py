@@ -128,7 +128,18 @@ class _Silence(Exception):
 
 
 class _HttpResponse:
-    __slots__ = ("_deadline", "_heard", "_idle", "_loop", "_response", "_target", "_timer", "headers", "status")
+    __slots__ = (
+        "_deadline",
+        "_heard",
+        "_idle",
+        "_loop",
+        "_response",
+        "_target",
+        "_timer",
+        "_waits",
+        "headers",
+        "status",
+    )
 
     def __init__(self, response: aiohttp.ClientResponse, target: Target) -> None:
         self._response = response
@@ -138,6 +149,7 @@ class _HttpResponse:
         self._loop = asyncio.get_running_loop()
         self._idle = self._deadline = self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._waits = False  # somebody is in `next`: only then is silence the provider's, not the client's
 
     async def read(self, idle: float, limit: int = MAX_RESPONSE_BYTES) -> bytes:
         content = self._response.content
@@ -166,14 +178,15 @@ class _HttpResponse:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def next(self) -> bytes:
+        self._heard, self._waits = self._loop.time(), True
         try:
-            data = await self._response.content.readany()
-            self._heard = self._loop.time()
-            return data
+            return await self._response.content.readany()
         except _Silence:
             raise silent(self._target, "fell silent inside its stream") from None
         except (aiohttp.ClientError, OSError) as error:
             raise _failed(error, self._target) from error
+        finally:
+            self._waits = False
 
     def expect(self, idle: float, deadline: float) -> None:
         # One timer for the whole stream, which looks from time to time: a timer for every chunk would cost more than
@@ -189,6 +202,8 @@ class _HttpResponse:
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time() + 0.001
+        if not self._waits and now < self._deadline:
+            self._heard = self._loop.time()
         if now >= min(self._heard + self._idle, self._deadline):
             self._response.content.set_exception(_Silence())
         else:
