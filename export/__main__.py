@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             for line in check(options.out):
                 print(line)
+        elif options.embedder:
+            _add_embedder(options)
         elif options.head_only:
             _refit_head(options)
         else:
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="verify the artefacts against their manifest; no torch")
     mode.add_argument("--head-only", action="store_true", help="refit the head on the present encoder; no torch")
+    mode.add_argument("--embedder", action="store_true", help="add the original encoder, for /v1/embeddings")
     mode.add_argument("--finetune", action="store_true", help="train the encoder on the examples first")
     return parser
 
@@ -76,6 +79,23 @@ def _export(options: argparse.Namespace) -> None:
         if (record := found.folder / RECORD).is_file():
             section["finetuned"] = json.loads(record.read_text())
         _fit_and_publish(options, encoder, files, section)
+
+
+def _add_embedder(options: argparse.Namespace) -> None:
+    """The unmodified encoder beside the present artefacts: what `/v1/embeddings` serves as all-MiniLM-L6-v2."""
+    from export import source as sources
+
+    with step("weights") as current:
+        found = sources.resolve(options.source)
+        current.outcome = found.name
+    if (found.folder / RECORD).is_file():
+        raise ExportError(f"{found.name} is fine-tuned; its vectors would not be the original's")
+    with tempfile.TemporaryDirectory(prefix="virtusoul-export-") as scratch:
+        _, files, section = _build_encoder(options, found.folder, Path(scratch))
+    section["source"] = {"name": found.name, "sha256": found.sha256}
+    with step("publish") as current:
+        publish(options.out, {"embedder": files["encoder"]}, {"embedder": section})
+        current.outcome = str(options.out)
 
 
 def _build_encoder(

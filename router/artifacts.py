@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 FORMAT = 1
 MANIFEST = "manifest.json"
 # What a retrain or an export writes under a name of its own; nothing else in the folder is ever removed.
-_VERSIONED = re.compile(r"^(encoder|head|embeddings)-[0-9a-f]{8}\.(onnx|npz)$")
+_VERSIONED = re.compile(r"^(encoder|head|embeddings|embedder|firststage)-[0-9a-f]{8}\.(onnx|npz)$")
 _PLAIN_NAME = re.compile(r"^[\w][\w.+-]*$")
 
 T = TypeVar("T")

@@ -50,8 +50,9 @@ _GREETING = re.compile(
     r"(?:(?:hi|hello|hey|greetings|good (?:morning|afternoon|evening|day))"
     r"(?: there| all| everyone| team)?(?:[,.!:;-]+\s*|\s+|$))+"
 )
-_ENDING = re.compile(r"(?:[\s,.!?]+|\b(?:please|pls|plz|thanks|thank you|thx|in advance))+$")
-_ENDING_CHARS = 40  # searched for the above, so that a long run of marks cannot make it slow
+_ENDING = re.compile(r"(?:[\s,.!?]|\b(?:please|pls|plz|thanks|thank you|thx|in advance))+$")
+# One mark at a time above, and only so many characters searched: a long run of marks must not make it backtrack.
+_ENDING_CHARS = 40
 _SALTS = {
     name: crc32(name.encode())
     for name in (

@@ -101,7 +101,7 @@ def _load(service: Service) -> Encoder:
 def _role(manifest: Manifest) -> str:
     if manifest.has("embedder"):
         return "embedder"
-    if not manifest.section("encoder").get("fine_tuned"):
+    if "finetuned" not in manifest.section("encoder"):
         return "encoder"
     raise NotFound(
         f"{embeddings.LOCAL_MODEL} is not among the local artefacts: the encoder there is fine-tuned for "
