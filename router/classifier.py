@@ -22,6 +22,7 @@ import numpy.typing as npt
 from router import features
 from router.artifacts import ArtifactError, Manifest, fingerprint, load_consistent
 from router.encoder import Encoder
+from router.firststage import FirstStage
 from router.head import Floats, Head
 from router.prompt import clip
 
@@ -66,18 +67,28 @@ class Loaded:
     encoder: Encoder
     head: Head
     active: Head
+    first: FirstStage | None = None  # answers before the encoder where it is sure
 
 
 class Classifier:
     """Thread-safe: calls share nothing but the reference to what is loaded."""
 
     def __init__(
-        self, models_dir: Path, loaded: Loaded, *, tiers: Sequence[str], threads: int, threshold: float, bias: float
+        self,
+        models_dir: Path,
+        loaded: Loaded,
+        *,
+        tiers: Sequence[str],
+        threads: int,
+        threshold: float,
+        bias: float,
+        cascade: bool | None = None,
     ) -> None:
         self.models_dir = models_dir
         self.tiers = tuple(tiers)
         self._loaded = loaded
         self._threads = threads
+        self._cascade = cascade
         self._threshold = threshold
         self._bias = bias
         self._seen = fingerprint(models_dir)
@@ -95,11 +106,27 @@ class Classifier:
         threads: int = 1,
         confidence_threshold: float = DEFAULT_THRESHOLD,
         bias: float = 0.0,
+        cascade: bool | None = None,
     ) -> Classifier:
-        """Load, verify and warm up; ArtifactError names the file that is missing or damaged."""
+        """Load, verify and warm up; ArtifactError names the file that is missing or damaged.
+
+        `cascade`: whether a first stage answers where it is sure; None: as the artefacts were measured to be best.
+        """
         seen = fingerprint(models_dir)
-        loaded = load_consistent(models_dir, lambda manifest: _load(manifest, tiers, threads, None))
-        classifier = cls(models_dir, loaded, tiers=tiers, threads=threads, threshold=confidence_threshold, bias=bias)
+        loaded = load_consistent(models_dir, lambda manifest: _load(manifest, tiers, threads, None, cascade))
+        if cascade and loaded.first is None:
+            logger.warning(
+                "CASCADE=1, but the artefacts hold no first stage for their head: the encoder reads everything"
+            )
+        classifier = cls(
+            models_dir,
+            loaded,
+            tiers=tiers,
+            threads=threads,
+            threshold=confidence_threshold,
+            bias=bias,
+            cascade=cascade,
+        )
         classifier._seen = seen
         classifier.warm_up()
         return classifier
@@ -146,6 +173,10 @@ class Classifier:
             stripped = text.strip()
             if not stripped:
                 results.append(_empty(loaded.active.labels, started))
+                continue
+            # A bias weighs the costs of errors; the first stage is only ever asked for its plain opinion.
+            if loaded.first is not None and lean == 0 and (sure := loaded.first.classify(stripped)) is not None:
+                results.append(self._classification(loaded.active.labels, sure, lean, started))
                 continue
             vector = head_input(loaded.encoder, stripped)
             self._remember(stripped, loaded.encoder, vector)
@@ -198,7 +229,8 @@ class Classifier:
             self._seen = now
             try:
                 self._loaded = load_consistent(
-                    self.models_dir, lambda manifest: _load(manifest, self.tiers, self._threads, self._loaded)
+                    self.models_dir,
+                    lambda manifest: _load(manifest, self.tiers, self._threads, self._loaded, self._cascade),
                 )
             except ArtifactError as error:
                 logger.error("new model artefacts refused, the old ones stay in use: %s", error)
@@ -230,7 +262,25 @@ def decide(probabilities: Floats, bias: float) -> int:
     return int((too_weak * stronger + too_strong * weaker).argmin())
 
 
-def _load(manifest: Manifest, tiers: Sequence[str], threads: int, present: Loaded | None) -> Loaded:
+def _first_stage(manifest: Manifest, labels: tuple[str, ...], cascade: bool | None) -> FirstStage | None:
+    """The first stage, where it is wanted and was distilled from the very head that stands beside it.
+
+    After a retraining it would answer as the old head did, so it is left out until it is distilled anew.
+    """
+    if cascade is False or not manifest.has("firststage"):
+        return None
+    section = manifest.section("firststage")
+    if not (cascade or section.get("default")) or section.get("distilled_from", {}).get("head") != manifest.digest(
+        "head"
+    ):
+        return None
+    stage = FirstStage.from_file(manifest.verified("firststage"))
+    return stage if stage.labels == labels else None
+
+
+def _load(
+    manifest: Manifest, tiers: Sequence[str], threads: int, present: Loaded | None, cascade: bool | None
+) -> Loaded:
     """Everything the manifest names, each file verified. An encoder that has not changed is taken over."""
     limit = manifest.section("encoder").get("token_limit")
     if not isinstance(limit, int) or limit < 8:
@@ -255,7 +305,7 @@ def _load(manifest: Manifest, tiers: Sequence[str], threads: int, present: Loade
     active = head.restricted(tiers)
     if not active.labels:
         raise ArtifactError(f"{manifest.path('head')}: knows {', '.join(head.labels)}, none of which TIERS lists")
-    return Loaded(manifest, encoder, head, active)
+    return Loaded(manifest, encoder, head, active, _first_stage(manifest, active.labels, cascade))
 
 
 def _empty(labels: tuple[str, ...], started: float) -> Classification:

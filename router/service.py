@@ -147,6 +147,7 @@ def load_classifier(settings: Settings) -> Classifier:
         threads=settings.ort_threads,
         confidence_threshold=settings.confidence_threshold,
         bias=settings.routing_bias,
+        cascade=settings.cascade,
     )
 
 

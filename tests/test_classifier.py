@@ -80,14 +80,23 @@ def test_more_bias_never_moves_towards_cheaper_tiers() -> None:
 
 
 def test_the_bias_shifts_and_says_so(classifier: Classifier) -> None:
-    text = "Explain DNS"
-    plain, weak, strong = classifier.classify(text), classifier.classify(text, -1.0), classifier.classify(text, 1.0)
-    assert TIERS.index(weak.tier) <= TIERS.index(plain.tier) <= TIERS.index(strong.tier)
-    assert weak.tier != strong.tier
-    assert plain.scores == weak.scores == strong.scores
-    assert strong.confidence == strong.scores[strong.tier]
-    moved = weak if weak.tier != plain.tier else strong
-    assert "bias" in moved.reasoning
+    moved = 0
+    for text in (
+        "Explain DNS",
+        "write a plan",
+        "is a tomato a fruit and why",
+        "solve it",
+        "a game in one file",
+        "poem",
+    ):
+        plain, weak, strong = (classifier.classify(text, bias) for bias in (0.0, -1.0, 1.0))
+        assert TIERS.index(weak.tier) <= TIERS.index(plain.tier) <= TIERS.index(strong.tier)
+        assert plain.scores == weak.scores == strong.scores
+        for found in (weak, strong):
+            assert found.confidence == found.scores[found.tier]
+            assert ("bias" in found.reasoning) == (found.tier != plain.tier)
+            moved += found.tier != plain.tier
+    assert moved >= 2
 
 
 def test_the_configured_bias_and_threshold_can_change(classifier: Classifier) -> None:
