@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
+
+import orjson
 
 from router.chat import Chat
 from router.config import Target
 from router.errors import UpstreamError
 from router.sse import Event
+
+# An escaped backslash, a whole surrogate pair, or (as the group) half of one.
+_SURROGATE = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)")
 
 
 class Usage(NamedTuple):
@@ -92,3 +98,18 @@ class Dialect(Protocol):
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> UpstreamError:
         """Any other status."""
         ...
+
+
+def parse(data: bytes) -> Any:
+    """A provider's JSON. Raises `orjson.JSONDecodeError`.
+
+    Half a surrogate pair, which servers send that cut text between UTF-16 units, reads as U+FFFD: it costs one
+    character, not the chunk or the answer that it stands in.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        mended = _SURROGATE.sub(lambda found: found[0] if found[1] is None else rb"\ufffd", data)
+        if mended == data:
+            raise
+        return orjson.loads(mended)

@@ -29,7 +29,15 @@ _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NEW_LIMIT = {"max_tokens": "max_completion_tokens"}
 _OLD_LIMIT = {"max_completion_tokens": "max_tokens"}
 # Parameters that say only what is so anyway: leaving them out loses nothing.
-_NO_OPS = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0, "logprobs": False, "n": 1}
+_NO_OPS = {
+    "temperature": 1,
+    "top_p": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "logprobs": False,
+    "logit_bias": {},
+    "n": 1,
+}
 # Claude's signed thinking, which `router.providers.anthropic` puts on assistant messages; nobody else knows it.
 _STATE = frozenset({"thinking_blocks"})
 # What clients send back of our answers, and a strict API refuses.

@@ -14,7 +14,7 @@ import orjson
 from router.chat import Chat, encode
 from router.config import Target
 from router.errors import UpstreamError
-from router.providers.dialect import Outgoing, Piece, Reply, Usage
+from router.providers.dialect import Outgoing, Piece, Reply, Usage, parse
 from router.providers.failures import not_the_dialect, upstream_error
 from router.providers.model_rules import adapt
 from router.sse import Event
@@ -40,7 +40,7 @@ class OpenAiStream:
             self.ended = True
             return []
         try:
-            document = orjson.loads(data)
+            document = parse(data)
         except orjson.JSONDecodeError:
             return []  # one malformed event must not cost the rest of the answer
         if not isinstance(document, dict):
@@ -103,7 +103,7 @@ class OpenAi:
 
     def response(self, body: bytes, chat: Chat, target: Target) -> Reply:
         try:
-            document = orjson.loads(body)
+            document = parse(body)
         except orjson.JSONDecodeError:
             raise not_the_dialect(target, "an answer that is not JSON") from None
         if not isinstance(document, dict):

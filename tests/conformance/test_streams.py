@@ -105,6 +105,7 @@ def frame(event: Json) -> bytes:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
 
 
+DELTA: Json = {"type": "content_block_delta", "index": 0}
 BROKEN: list[tuple[str, Any, Any]] = [
     ("cut", Stream(["Hel", "lo"], cut_after=1), claude.Stream(["Hel", "lo"], cut_after=1)),
     ("ended without its end", Stream(["Hel", "lo"], done=False), claude.Stream(["Hel", "lo"], done=False)),
@@ -161,11 +162,29 @@ async def test_a_malformed_event_costs_no_more_than_itself(
         assert completion.choices[0].finish_reason == "stop"
 
 
+@pytest.mark.parametrize("tier", TIERS)
+async def test_half_a_surrogate_pair_costs_no_more_than_a_character(
+    client: openai.AsyncOpenAI, fake: FakeOpenAI, claude_fake: claude.FakeAnthropic, tier: str
+) -> None:
+    """Servers that cut text between UTF-16 units send halves; a backslash before a `u` is no half."""
+    halves = ["a", "\ud83d", "\ude00 \\ud83d", "b"]
+    fake.script(Stream(halves), Answer("a \ud83d"))
+    claude_fake.script(claude.Stream(["a", frame(DELTA | {"delta": {"type": "text_delta", "text": "\ud83d"}}), "b"]))
+    stream = await client.chat.completions.create(model=tier, messages=HI, stream=True)
+    words = [chunk.choices[0].delta.content or "" async for chunk in stream]
+    if tier == "complex":
+        assert "".join(words) == "a\ufffdb"
+        return
+    assert [word for word in words if word] == halves  # as sent
+    answer = await client.chat.completions.create(model=tier, messages=HI)
+    assert message_of(answer).content == "a \ud83d"
+
+
 async def test_pings_comments_and_unknown_events_are_no_content(
     client: openai.AsyncOpenAI, fake: FakeOpenAI, claude_fake: claude.FakeAnthropic
 ) -> None:
     fake.script(Stream(["Hel", b": keep-alive\n\n", b"event: x\nretry: 5\n\n", "lo"]))
-    unknown: Json = {"type": "content_block_delta", "index": 0, "delta": {"type": "someday_delta", "x": 1}}
+    unknown = DELTA | {"delta": {"type": "someday_delta", "x": 1}}
     claude_fake.script(claude.Stream(["Hel", frame({"type": "ping"}), frame({"type": "new"}), frame(unknown), "lo"]))
     for tier in TIERS:
         assert message_of(await final(client, tier)).content == "Hello"

@@ -17,6 +17,7 @@ import orjson
 from router.errors import BadRequest
 from router.providers.anthropic.models import Model
 from router.providers.anthropic.parts import Block, text_of, to_block
+from router.providers.dialect import parse
 
 # Said by nobody; stands where the API demands a user turn and the conversation has none.
 OPENING = "Begin."
@@ -295,7 +296,7 @@ def _input(arguments: Any) -> dict[str, Any]:
         return {}
     if isinstance(arguments, str):
         try:
-            parsed = orjson.loads(arguments)
+            parsed = parse(arguments.encode())
         except orjson.JSONDecodeError:
             return {"_raw": arguments}
         if isinstance(parsed, dict):

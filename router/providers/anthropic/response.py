@@ -19,7 +19,7 @@ from router.errors import UpstreamError
 from router.providers.anthropic.models import lookup
 from router.providers.anthropic.structured import output_of, unfenced
 from router.providers.anthropic.tools import custom_names
-from router.providers.dialect import Reply, Usage
+from router.providers.dialect import Reply, Usage, parse
 from router.providers.failures import not_the_dialect, upstream_error
 
 FINISH_REASONS = {
@@ -50,7 +50,7 @@ STATUSES = {
 def translate_response(body: bytes, chat: Chat, target: Target) -> Reply:
     """Raises `UpstreamError` where the body is no message."""
     try:
-        document = orjson.loads(body)
+        document = parse(body)
     except orjson.JSONDecodeError:
         raise not_the_dialect(target, "an answer that is not JSON") from None
     if not isinstance(document, dict):

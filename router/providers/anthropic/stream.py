@@ -18,7 +18,7 @@ from router.providers.anthropic.models import lookup
 from router.providers.anthropic.response import dumps, failed, finish_reason, openai_usage, placed, read_usage, to_usage
 from router.providers.anthropic.structured import Fence, output_of
 from router.providers.anthropic.tools import custom_names
-from router.providers.dialect import Piece, Usage
+from router.providers.dialect import Piece, Usage, parse
 from router.sse import Event
 
 _CONTENT_EVENTS = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
@@ -37,7 +37,7 @@ class _Counts:
     def _parse(self, event: Event) -> dict[str, Any] | None:
         """The event's document; None where it is none. Raises `UpstreamError` for an error event."""
         try:
-            document = orjson.loads(event.data)
+            document = parse(event.data)
         except orjson.JSONDecodeError:
             return None  # one malformed event must not cost the rest of the answer
         if not isinstance(document, dict):
