@@ -14,12 +14,12 @@ from router import metrics
 from router.access import request_id
 from router.chat import Chat
 from router.config import Settings
-from router.dispatch import Opened
 from router.doors.door import Door, StreamWriter
 from router.downstream import Downstream
 from router.errors import RouterError, UpstreamError
 from router.http import Handler, error_response, json_response, read_body
 from router.metrics import Record
+from router.opened import Opened
 from router.policy import Plan
 from router.prompt import text_to_classify
 from router.providers.dialect import Reply, Usage

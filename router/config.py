@@ -15,15 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from router import values as parse
+from router.values import CAPABILITIES
 from router.vendors import VENDORS, Vendor
 
 DEFAULT_TIERS = ("simple", "medium", "complex", "reasoning")
-CAPABILITIES = frozenset({"tools", "vision", "json"})
-_FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 class ConfigError(Exception):
@@ -119,57 +118,16 @@ class Settings:
         return next((candidate for candidate in nearest if candidate in self.targets), None)
 
 
-# --- parsing one value: each raises ValueError with what was expected ------------------------------------------------
+# What Kubernetes sets in every container for a service that bears the tier's name.
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_OF_A_CLUSTER = re.compile(r"SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_.+)?")
 
-
-def _text(raw: str) -> str:
-    return raw
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(raw: str) -> int:
-        if not re.fullmatch(r"[+-]?\d+", raw) or not low <= int(raw) <= high:
-            raise ValueError(f"a whole number from {low} to {high}")
-        return int(raw)
-
-    return parse
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    def parse(raw: str) -> float:
-        try:
-            value = float(raw)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise ValueError(f"a number from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def _flag(raw: str) -> bool:
-    if raw.lower() not in _FLAGS:
-        raise ValueError("1 or 0")
-    return _FLAGS[raw.lower()]
-
-
-def _one_of(*choices: str, upper: bool = False) -> Callable[[str], str]:
-    def parse(raw: str) -> str:
-        value = raw.upper() if upper else raw.lower()
-        if value not in choices:
-            raise ValueError("one of " + ", ".join(choices))
-        return value
-
-    return parse
-
-
-def _names(raw: str) -> tuple[str, ...]:
-    return tuple(name for part in raw.split(",") if (name := part.strip()))
+_SECONDS = parse.number(0.001, 86_400)
+_PRICE = parse.number(0, 1_000_000)
 
 
 def _tier_names(raw: str) -> tuple[str, ...]:
-    names = tuple(name.lower() for name in _names(raw))
+    names = tuple(name.lower() for name in parse.names(raw))
     if not names or len(set(names)) < len(names) or not all(re.fullmatch(r"[a-z][a-z0-9_-]*", name) for name in names):
         raise ValueError("different names of letters, digits, '-' and '_', comma-separated")
     for name in names:
@@ -180,72 +138,35 @@ def _tier_names(raw: str) -> tuple[str, ...]:
     return names
 
 
-def _capabilities(raw: str) -> frozenset[str]:
-    names = frozenset(name.lower() for name in _names(raw))
-    if names - CAPABILITIES - {"none"}:
-        raise ValueError("any of tools, vision, json, comma-separated (or none)")
-    return names - {"none"}
-
-
-def _header_safe(raw: str) -> str:
-    if not raw.isprintable() or not raw.isascii():
-        raise ValueError("printable ASCII, as it travels in a header")
-    return raw
-
-
-def _keys(raw: str) -> tuple[str, ...]:
-    names = _names(_header_safe(raw))
-    if not names:  # a lone comma: the router would be open although a key seems to be set
-        raise ValueError("one key or several, comma-separated")
-    return names
-
-
-def _url(raw: str) -> str:
-    parts = urlsplit(raw)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("an http:// or https:// URL without query or fragment")
-    if parts.username or parts.password:
-        raise ValueError("a URL without user and password in it; the key has a variable of its own")
-    _ = parts.port  # raises ValueError by itself
-    return raw.rstrip("/")
-
-
-# What Kubernetes sets in every container for a service that bears the tier's name.
-# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-_OF_A_CLUSTER = re.compile(r"SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_.+)?")
-
-_SECONDS = _number(0.001, 86_400)
-_PRICE = _number(0, 1_000_000)
-
 # Variable → (field of Settings, parser).
 _GLOBAL: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "HOST": ("host", _text),
-    "PORT": ("port", _integer(0, 65_535)),
-    "MODEL_NAME": ("model_name", _header_safe),
-    "API_KEY": ("api_keys", _keys),
-    "ADMIN_API_KEY": ("admin_api_keys", _keys),
-    "LOG_LEVEL": ("log_level", _one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", upper=True)),
-    "LOG_FORMAT": ("log_format", _one_of("text", "json")),
-    "LOG_PROMPTS": ("log_prompts", _flag),
+    "HOST": ("host", parse.text),
+    "PORT": ("port", parse.integer(0, 65_535)),
+    "MODEL_NAME": ("model_name", parse.header_safe),
+    "API_KEY": ("api_keys", parse.keys),
+    "ADMIN_API_KEY": ("admin_api_keys", parse.keys),
+    "LOG_LEVEL": ("log_level", parse.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", upper=True)),
+    "LOG_FORMAT": ("log_format", parse.one_of("text", "json")),
+    "LOG_PROMPTS": ("log_prompts", parse.flag),
     "TIMEOUT": ("timeout", _SECONDS),
     "CONNECT_TIMEOUT": ("connect_timeout", _SECONDS),
     "ATTEMPT_TIMEOUT": ("attempt_timeout", _SECONDS),
     "FIRST_TOKEN_TIMEOUT": ("first_token_timeout", _SECONDS),
     "STREAM_IDLE_TIMEOUT": ("stream_idle_timeout", _SECONDS),
-    "RETRIES": ("retries", _integer(0, 20)),
-    "COOLDOWN_FAILURES": ("cooldown_failures", _integer(1, 1_000_000)),
-    "COOLDOWN": ("cooldown", _number(0, 86_400)),
-    "STREAM_RECOVERY": ("stream_recovery", _one_of("error", "buffer")),
-    "KEEPALIVE": ("keepalive", _number(0, 86_400)),
-    "MAX_BODY_MB": ("max_body_mb", _number(0.001, 4096)),
-    "MAX_CONCURRENCY": ("max_concurrency", _integer(1, 1_000_000)),
-    "WORKERS": ("workers", _integer(1, 256)),
-    "DRAIN_TIMEOUT": ("drain_timeout", _number(0, 86_400)),
-    "CONFIDENCE_THRESHOLD": ("confidence_threshold", _number(0, 1)),
+    "RETRIES": ("retries", parse.integer(0, 20)),
+    "COOLDOWN_FAILURES": ("cooldown_failures", parse.integer(1, 1_000_000)),
+    "COOLDOWN": ("cooldown", parse.number(0, 86_400)),
+    "STREAM_RECOVERY": ("stream_recovery", parse.one_of("error", "buffer")),
+    "KEEPALIVE": ("keepalive", parse.number(0, 86_400)),
+    "MAX_BODY_MB": ("max_body_mb", parse.number(0.001, 4096)),
+    "MAX_CONCURRENCY": ("max_concurrency", parse.integer(1, 1_000_000)),
+    "WORKERS": ("workers", parse.integer(1, 256)),
+    "DRAIN_TIMEOUT": ("drain_timeout", parse.number(0, 86_400)),
+    "CONFIDENCE_THRESHOLD": ("confidence_threshold", parse.number(0, 1)),
     "LOW_CONFIDENCE_TIER": ("low_confidence_tier", lambda raw: raw.lower()),
-    "ROUTING_BIAS": ("routing_bias", _number(-1, 1)),
-    "ORT_THREADS": ("ort_threads", _integer(1, 256)),
-    "CASCADE": ("cascade", _flag),
+    "ROUTING_BIAS": ("routing_bias", parse.number(-1, 1)),
+    "ORT_THREADS": ("ort_threads", parse.integer(1, 256)),
+    "CASCADE": ("cascade", parse.flag),
     "MODELS_DIR": ("models_dir", Path),
     "TRAINING_DATA": ("training_data", Path),
     "TIERS": ("tiers", _tier_names),
@@ -253,13 +174,13 @@ _GLOBAL: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 # Suffix of {TIER}_… → (field of Target, parser).
 _TIER_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "PROVIDER": ("vendor", lambda raw: VENDORS[_one_of(*VENDORS)(raw)]),
-    "MODEL": ("model", _header_safe),
-    "API_KEY": ("api_key", _header_safe),
-    "BASE_URL": ("base_url", _url),
-    "FALLBACKS": ("fallbacks", lambda raw: tuple(name.lower() for name in _names(raw))),
-    "CONTEXT_WINDOW": ("context_window", _integer(1, 1_000_000_000)),
-    "CAPABILITIES": ("capabilities", _capabilities),
+    "PROVIDER": ("vendor", lambda raw: VENDORS[parse.one_of(*VENDORS)(raw)]),
+    "MODEL": ("model", parse.header_safe),
+    "API_KEY": ("api_key", parse.header_safe),
+    "BASE_URL": ("base_url", parse.url),
+    "FALLBACKS": ("fallbacks", lambda raw: tuple(name.lower() for name in parse.names(raw))),
+    "CONTEXT_WINDOW": ("context_window", parse.integer(1, 1_000_000_000)),
+    "CAPABILITIES": ("capabilities", parse.capabilities),
     "INPUT_PRICE": ("input_price", _PRICE),
     "OUTPUT_PRICE": ("output_price", _PRICE),
     "CONNECT_TIMEOUT": ("connect_timeout", _SECONDS),

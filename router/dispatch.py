@@ -9,39 +9,30 @@ from __future__ import annotations
 import asyncio
 import enum
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
-
-import orjson
 
 from router.chat import Chat
 from router.config import Settings, Target
 from router.errors import Failure, NotConfigured, UpstreamError
 from router.health import Health
 from router.metrics import Record
+from router.opened import Opened
 from router.policy import Plan, larger_window
 from router.providers import Dialect, dialect_for
-from router.providers.dialect import Outgoing, Piece, Reply, StreamReader, Usage
+from router.providers.dialect import Outgoing, Reply
 from router.providers.failures import not_the_dialect
-from router.sse import Decoder, SseError
-from router.upstream import MAX_ERROR_BYTES, MAX_RESPONSE_BYTES, Response, Upstream, silent
+from router.sse import Decoder
+from router.upstream import MAX_ERROR_BYTES, Response, Upstream, silent
 
 # Exponential backoff with full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter).
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 8.0
 # A `Retry-After` beyond this is not waited for while a fallback could serve at once.
 PATIENCE_WITH_FALLBACK = 10.0
-# Role chunks and pings before the first content are held; a provider that sends nothing else is at fault.
-MAX_BEFORE_CONTENT_BYTES = 4 * 1024 * 1024
-# After the finish reason, only usage and the end marker can still come; one that sends neither is not waited for.
-_AFTER_FINISH_SECONDS = 1.0
 # The status of an error is known; its text is not waited for any longer.
 _ERROR_BODY_SECONDS = 5.0
-# Pieces of a held stream that are written at a time: others get their turn in between.
-_REPLAYED = 64
-# Stands for the blank line that some providers leave out behind their last event; half a document stays no JSON.
-_END = b"\n\n"
 # A target that had less of its own timeout before the request's deadline came is not to blame for its silence.
 _FAIR_SHARE = 0.9
 
@@ -82,120 +73,6 @@ def wait_before_retry(attempt: int, retry_after: float | None, jitter: Callable[
     """Seconds to wait after attempt number `attempt` (from 1); the upstream's wish is a lower bound."""
     backoff = jitter(0.0, min(BACKOFF_CAP, BACKOFF_BASE * 2 ** (attempt - 1)))
     return max(backoff, retry_after or 0.0)
-
-
-class Opened:
-    """A committed stream. Iterate `batches` to its end, then look at `usage`; `close` in any case."""
-
-    def __init__(
-        self, response: Response, reader: StreamReader, decoder: Decoder, target: Target, held: list[Piece]
-    ) -> None:
-        self.target = target
-        self._response = response
-        self._reader = reader
-        self._decoder = decoder
-        self._held = held
-        self._whole: list[tuple[bytes, bool, str]] | None = None
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reader.usage
-
-    @property
-    def native(self) -> bool:
-        return self._reader.native
-
-    async def until_content(self) -> None:
-        """Reads on to the first content (or the end) and holds what came. Raises `UpstreamError`."""
-        size = 0
-        while not (self._reader.ended or any(piece.content for piece in self._held)):
-            data = await self._response.next()
-            self._feed(data or _END)
-            if not data:
-                if self._reader.ended or self._reader.finished:
-                    return
-                raise _cut(self.target, Failure.RESET)
-            size += len(data)
-            if size > MAX_BEFORE_CONTENT_BYTES:
-                raise not_the_dialect(self.target, f"{size} bytes without any content")
-
-    async def until_end(self, idle: float, deadline: float) -> None:
-        """Holds the whole stream (STREAM_RECOVERY=buffer). Raises `UpstreamError` if it breaks."""
-        whole: list[tuple[bytes, bool, str]] = []  # without the documents, which take 25 times as much
-        size = 0
-        async with aclosing(self.batches(idle, deadline)) as batches:
-            async for batch in batches:
-                size += sum(len(piece.data) for piece in batch)
-                if size > MAX_RESPONSE_BYTES:
-                    raise not_the_dialect(self.target, f"more than {MAX_RESPONSE_BYTES} bytes")
-                whole += [(piece.data, piece.content, piece.event) for piece in batch]
-        self._whole = whole
-
-    async def batches(self, idle: float, deadline: float) -> AsyncGenerator[list[Piece], None]:
-        """Pieces as they come, in the batches they come in; ends when the answer is whole.
-
-        Raises `UpstreamError` (BROKEN_STREAM) when the stream is cut, stalls for `idle` seconds or passes `deadline`
-        (loop time): nothing truncated is ever taken for complete.
-        """
-        if self._whole is not None:
-            for start in range(0, len(self._whole), _REPLAYED):
-                part = self._whole[start : start + _REPLAYED]
-                yield [Piece(data, orjson.loads(data), content, event) for data, content, event in part]
-            return
-        reader = self._reader
-        if self._held:
-            held, self._held = self._held, []
-            yield held
-        self._response.expect(_AFTER_FINISH_SECONDS if reader.finished else idle, deadline)
-        while not reader.ended:
-            try:
-                data = await self._response.next()
-            except UpstreamError as error:
-                if reader.finished:
-                    break
-                if error.failure is Failure.SILENT:
-                    raise self._stalled(idle, deadline) from None
-                raise _cut(self.target, Failure.BROKEN_STREAM) from error
-            was_finished = reader.finished
-            self._feed(data or _END)
-            if reader.finished and not was_finished:
-                self._response.expect(_AFTER_FINISH_SECONDS, deadline)
-            if self._held:
-                held, self._held = self._held, []
-                yield held
-            if not data:
-                if reader.ended or reader.finished:
-                    break
-                raise _cut(self.target, Failure.BROKEN_STREAM)
-        if rest := reader.close():
-            yield rest
-
-    async def finish(self) -> None:
-        """The answer is whole: the connection goes back to the pool."""
-        await self._response.finish()
-
-    def close(self) -> None:
-        self._response.close()
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            for event in self._decoder.feed(data):
-                self._held += self._reader.feed(event)
-        except SseError as error:
-            raise not_the_dialect(self.target, str(error)) from None
-
-    def _stalled(self, idle: float, deadline: float) -> UpstreamError:
-        at_deadline = asyncio.get_running_loop().time() >= deadline
-        what = "was still streaming at the request's deadline" if at_deadline else f"sent nothing for {idle:g} s"
-        error = UpstreamError(
-            f"The stream of tier '{self.target.tier}' ({self.target.route}) {what}; the answer is not complete.",
-            Failure.BROKEN_STREAM,
-            status=504,
-            type="timeout_error",
-            code="stream_timeout",
-        )
-        error.ours = at_deadline  # a long answer, or a slow reader
-        return error
 
 
 class Dispatcher:
@@ -406,11 +283,3 @@ async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, targe
         dialect.response(await response.read(target.attempt_timeout), chat, target)  # raises the error that it holds
     if "json" in kind or "html" in kind:
         raise not_the_dialect(target, f"{kind} where a stream was asked for")
-
-
-def _cut(target: Target, failure: Failure) -> UpstreamError:
-    return UpstreamError(
-        f"The stream of tier '{target.tier}' ({target.route}) was cut; the answer is not complete.",
-        failure,
-        code="stream_cut",
-    )

@@ -125,7 +125,8 @@ class FirstStage:
     def from_file(cls, path: Path) -> FirstStage:
         """Read and check an .npz written by `to_bytes`; ArtifactError names what is wrong."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: np.load leaves a file that is no archive open.
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             version = int(arrays["version"])
             stage = cls(
@@ -156,28 +157,29 @@ def slots(text: str) -> Slots:
     pair = _SALTS["pair"]
     bag = {word >> _SHIFT for word in hashes}
     bag.update([((a * _MIX + b ^ pair) & _MASK) >> _SHIFT for a, b in pairwise(hashes)])
-    count = len(hashes)
-    size = int(2 * math.log2(count + 1))
+    size = int(2 * math.log2(len(hashes) + 1))
     shape = [
         _slot("characters", int(1.5 * math.log2(len(text) + 1))),
         _slot("pieces", size),
         _slot("question", 2 * size + asks),
     ]
-    if count:
-        size >>= 1
-        first, last = hashes[0], hashes[-1]
+    size >>= 1
+    first, last = hashes[0], hashes[-1]
+    shape += [
+        _slot("first", first),
+        _slot("first of", first + size),
+        _slot("last", last),
+        _slot("last of", last + size),
+    ]
+    start = first
+    for word in hashes[1:4]:
+        start = (start * _MIX + word) & _MASK
+        shape.append(_slot("start", start))
+    if len(hashes) > 1:
         shape += [
-            _slot("first", first),
-            _slot("first of", first + size),
-            _slot("last", last),
-            _slot("last of", last + size),
+            _slot("two of", ((first * _MIX + hashes[1]) & _MASK) + size),
+            _slot("two", hashes[-2] * 31 + last),
         ]
-        start = first
-        for index, word in enumerate(hashes[1:4]):
-            start = (start * _MIX + word) & _MASK
-            shape.append(_slot("start", start))
-            if index == 0:
-                shape += [_slot("two of", start + size), _slot("two", hashes[-2] * 31 + last)]
     return Slots(list(bag), shape)
 
 
@@ -186,7 +188,7 @@ def _slot(kind: str, value: int) -> int:
 
 
 def _pieces(text: str) -> tuple[list[bytes], bool]:
-    """The pieces of the text, numbers made alike, without greeting and closing courtesy; whether it ends in "?"."""
+    """The pieces of the text (never none), numbers alike, no greeting, no closing courtesy; whether it ends in "?"."""
     low = clip(text, CHAR_LIMIT).lower()
     asks = low.endswith(("?", "？"))
     greeting = _GREETING.match(low)
@@ -195,4 +197,4 @@ def _pieces(text: str) -> tuple[list[bytes], bool]:
     ending = _ENDING.search(low, tail)
     asks_for = low[start : ending.start() if ending else len(low)] or low
     words: list[bytes] = _PIECE.findall(asks_for.encode("utf-8", "replace"))
-    return [b"0" if b"0" <= word <= b"9\xff" else word for word in words], asks
+    return [b"0" if b"0" <= word <= b"9\xff" else word for word in words] or [b""], asks

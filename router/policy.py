@@ -56,14 +56,16 @@ def plan(
             first = kept
     missing = _missing(first, needs)
     if missing or not _fits(first, tokens):
-        better = _first_fit(settings, serving, needs, tokens, None)
+        better = _first_fit(settings, serving, needs, tokens, pinned_dialect) or _first_fit(
+            settings, serving, needs, tokens, None
+        )
         if better is not None:
             mechanism = "capability" if missing else "context"
             lacks = f"does not take {', '.join(missing)}" if missing else f"has a window below {tokens} tokens"
             reason = f"tier '{serving}' {lacks}"
             first = better
     fallbacks = _fallbacks(settings.targets, settings.serving, first, needs, tokens)
-    if pinned_dialect is not None:
+    if first.vendor.dialect == pinned_dialect:
         fallbacks = [target for target in fallbacks if target.vendor.dialect == pinned_dialect]
     return Plan((first, *fallbacks), wanted, mechanism, reason)
 

@@ -232,7 +232,6 @@ async def test_a_tier_that_is_named_elsewhere_never_sees_the_signature(
     assert fake.last.json["messages"][1] == {"role": "assistant", "content": "Four."}
 
 
-@pytest.mark.xfail(reason="a need that moves the request forgets the conversation's provider: router.policy.plan")
 async def test_needs_move_a_signed_conversation_to_another_claude_first(
     start_router: Start, fake: FakeOpenAI, claude_fake: claude.FakeAnthropic
 ) -> None:

@@ -1,7 +1,5 @@
 """The table of what models and vendors refuse: nothing else changes, and what changes is named."""
 
-# ruff: noqa: E501 - a table is read by its columns
-
 from __future__ import annotations
 
 from typing import Any
