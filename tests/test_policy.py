@@ -80,4 +80,4 @@ def test_a_pinned_conversation_stays_with_its_dialect() -> None:
     found = plan(settings, "simple", "classified", pinned_dialect="anthropic")
     assert (order(found), found.mechanism) == (["complex"], "capability")
     # Where no tier speaks it, the wanted one serves: its provider file leaves out what it cannot use.
-    assert order(plan(load(env), "simple", "classified", pinned_dialect="anthropic")) == ["simple"]
+    assert order(plan(load(env), "simple", "classified", pinned_dialect="anthropic")) == ["simple", "medium"]
