@@ -37,6 +37,7 @@ L2 = 3.0
 DISTILLED = 0.8
 # Prompts that people sent count this much beside examples written for the purpose.
 OF_PEOPLE = 3.0
+MAX_PIN_WEIGHT = 1024.0
 ITERATIONS = 60  # the loss on held-out prompts is flat from here on
 TOLERANCE = 3e-5
 THRESHOLDS = tuple(round(0.50 + 0.05 * index, 2) for index in range(10))
@@ -120,20 +121,46 @@ def quantised(labels: Sequence[str], table: Floats, bias: Floats, temperature: f
     return FirstStage(tuple(labels), codes, unit / temperature, tuple((bias / temperature).tolist()), threshold)
 
 
-def fit_stage(labels: Sequence[str], fitted: Prompts, chosen_on: Prompts) -> tuple[FirstStage, float]:
-    """A stage fitted on the one, calibrated and its threshold chosen on the other; and its temperature."""
+def fit_stage(
+    labels: Sequence[str], fitted: Prompts, chosen_on: Prompts, pinned: Sequence[Example] = ()
+) -> tuple[FirstStage, float]:
+    """A stage fitted on the one, calibrated and its threshold chosen on the other; and its temperature.
+
+    Prompts of `pinned` that it answers otherwise than labelled weigh more and more, until it does not.
+    """
     classes = len(labels)
     counts = np.maximum(np.bincount(fitted.targets, minlength=classes), 1)
     mix = np.array([NATURAL_MIX.get(label, 1 / classes) for label in labels])
     weights = (mix * len(fitted.targets) / counts)[fitted.targets] * np.where(fitted.of_people, OF_PEOPLE, 1.0)
-    wanted = DISTILLED * fitted.teacher + (1 - DISTILLED) * np.eye(classes)[fitted.targets]
-    table, bias = fit_table([row.text for row in fitted.examples], wanted, weights)
-    raw = quantised(labels, table, bias, 1.0, 0.0)
-    logits = np.log(np.maximum(answers(raw, chosen_on), 1e-30))
-    temperature = fit_temperature(logits, chosen_on.targets)
-    judged = softmax(logits / temperature)
-    threshold = choose_threshold([cascade(judged, chosen_on, value) for value in THRESHOLDS])
-    return quantised(labels, table, bias, temperature, threshold), temperature
+    onehot = np.eye(classes)
+    wanted = DISTILLED * fitted.teacher + (1 - DISTILLED) * onehot[fitted.targets]
+    wanted = np.vstack([wanted, *(onehot[labels.index(row.tier)] for row in pinned)])
+    texts = [row.text for row in (*fitted.examples, *pinned)]
+    pins = np.ones(len(pinned))
+    while True:
+        table, bias = fit_table(texts, wanted, np.concatenate([weights, pins]))
+        raw = quantised(labels, table, bias, 1.0, 0.0)
+        logits = np.log(np.maximum(answers(raw, chosen_on), 1e-30))
+        temperature = fit_temperature(logits, chosen_on.targets)
+        judged = softmax(logits / temperature)
+        threshold = choose_threshold([cascade(judged, chosen_on, value) for value in THRESHOLDS])
+        stage = quantised(labels, table, bias, temperature, threshold)
+        wrong = misrouted(stage, pinned)
+        if not wrong.any() or pins.max() >= MAX_PIN_WEIGHT:
+            return stage, temperature
+        pins[wrong] *= 4
+
+
+def misrouted(stage: FirstStage, pinned: Sequence[Example]) -> npt.NDArray[np.bool_]:
+    """Which of the prompts (n,) the stage answers, and otherwise than labelled."""
+    found = [stage.classify(row.text.strip()) for row in pinned]
+    return np.array(
+        [
+            own is not None and stage.labels[int(own.argmax())] != row.tier
+            for own, row in zip(found, pinned, strict=True)
+        ],
+        dtype=bool,
+    )
 
 
 def answers(stage: FirstStage, prompts: Prompts) -> Floats:
@@ -195,8 +222,9 @@ def run(
     chosen_on = _joined([known.part(held_out), *asked])
     if not len(chosen_on.targets):
         raise ExportError("no prompts to choose the threshold on: give --choose FILE")
+    pinned = read_examples(FIXED_POINTS)[0]
     with step("first stage") as current:
-        stage, temperature = fit_stage(labels, known.part(~held_out), chosen_on)
+        stage, temperature = fit_stage(labels, known.part(~held_out), chosen_on, pinned)
         current.outcome = f"threshold {stage.threshold}"
     curves = {"held out": _curve(stage, chosen_on)}
     curves |= {path.name: _curve(stage, prompts) for path, prompts in zip(measure, measured, strict=True)}
@@ -204,9 +232,9 @@ def run(
         next(point for point in curves[path.name] if point["threshold"] == stage.threshold) for path in measure
     ]
     ships = all(point["stopped"] >= MIN_STOPPED and point["change"] >= -MAX_LOSS for point in at_choice)
-    misrouted = _misrouted(stage, FIXED_POINTS)
+    wrong = int(misrouted(stage, pinned).sum())
     section: dict[str, Any] = {
-        "default": bool(at_choice) and ships and not misrouted,
+        "default": bool(at_choice) and ships and not wrong,
         "labels": list(labels),
         "version": VERSION,
         "threshold": stage.threshold,
@@ -214,7 +242,7 @@ def run(
         "distilled_from": {"encoder": manifest.digest("encoder"), "head": manifest.digest("head")},
         "fitted_on": int((~held_out).sum()),
         "chosen_on": len(chosen_on.targets),
-        "fixed_points_misrouted": misrouted,
+        "fixed_points_misrouted": wrong,
         "curves": curves,
     }
     publish(models_dir, {"firststage": NewFile(stage.to_bytes(), ".npz")}, {"firststage": section})
@@ -229,15 +257,6 @@ def _held_out(known: Prompts, modulus: int, asked: int) -> npt.NDArray[np.bool_]
     unseen = np.array([modulus > 0 and is_held_out(row.text, modulus) for row in known.examples])
     of_people = unseen & known.of_people
     return of_people if of_people.sum() + asked >= ENOUGH_TO_CALIBRATE else unseen
-
-
-def _misrouted(stage: FirstStage, path: Path) -> int:
-    """How many of the prompts that must be routed as labelled the stage answers otherwise."""
-    wrong = 0
-    for row in read_examples(path)[0]:
-        own = stage.classify(row.text.strip())
-        wrong += own is not None and stage.labels[int(own.argmax())] != row.tier
-    return wrong
 
 
 class _Reader:

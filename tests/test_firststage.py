@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from export import firststage as fitting
-from export.firststage import Prompts, cascade, choose_threshold, fit_stage
+from export.firststage import Prompts, cascade, choose_threshold, fit_stage, misrouted
 from router.artifacts import ArtifactError
 from router.examples import Example
 from router.firststage import CHAR_LIMIT, ROWS, FirstStage, slots
@@ -227,6 +227,9 @@ def test_prompts_kept_from_the_encoder_choose_and_the_others_fit(
     monkeypatch.setattr(fitting, "_Reader", Reader)
     monkeypatch.setattr(fitting, "read_manifest", lambda folder: Manifest())
     monkeypatch.setattr(fitting, "BUILT_IN", tmp_path / "known.jsonl")
+    points = tmp_path / "points.jsonl"
+    points.write_text('{"text": "Prove that for all birds", "tier": "reasoning"}')
+    monkeypatch.setattr(fitting, "FIXED_POINTS", points)
     monkeypatch.setattr(fitting, "publish", lambda folder, new, sections: published.update(sections))
     section = fitting.run(tmp_path, measure=[tmp_path / "asked.jsonl"])
     assert published == {"firststage": section}
@@ -235,3 +238,23 @@ def test_prompts_kept_from_the_encoder_choose_and_the_others_fit(
     assert section["distilled_from"] == {"encoder": "digest of encoder", "head": "digest of head"}
     assert section["default"] is True
     assert fitting.run(tmp_path)["default"] is False  # never on without a measurement
+
+
+def test_prompts_that_must_be_right_are_not_answered_wrongly() -> None:
+    pinned = [Example("Prove that for all birds", "simple")]  # against thirty others that begin so
+    known, asked = prompts((" today", " in short", " at length")), prompts((" now",))
+    plain = fit_stage(LABELS, known, asked)[0]
+    assert misrouted(plain, pinned).tolist() == [True]
+    assert misrouted(fit_stage(LABELS, known, asked, pinned)[0], pinned).tolist() == [False]
+
+
+def test_prompts_of_people_choose_alone_where_they_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dataclasses.replace(prompts((" today", " in short")), of_people=np.arange(80) >= 40)
+    some = fitting._held_out(known, 3, asked=0)
+    assert some[:40].any()
+    assert some[40:].any()
+    monkeypatch.setattr(fitting, "ENOUGH_TO_CALIBRATE", 5)
+    alone = fitting._held_out(known, 3, asked=0)
+    assert not alone[:40].any()
+    assert (alone[40:] == some[40:]).all()
+    assert not fitting._held_out(known, 0, asked=0).any()
