@@ -154,7 +154,9 @@ class Classifier:
 
     def warm_up(self) -> None:
         """One short and one long run: onnxruntime allocates on the first, and the longest sets its peak."""
-        self.classify_batch(["Hello", "one two three four five six seven eight nine ten " * 60])
+        for text in ("Hello", "one two three four five six seven eight nine ten " * 60):
+            self.classify(text)
+            head_input(self._loaded.encoder, text)  # by itself too: a first stage may have spared the encoder
 
     def classify(self, text: str, bias: float | None = None) -> Classification:
         """One text; see `classify_batch`."""
@@ -175,9 +177,12 @@ class Classifier:
                 results.append(_empty(loaded.active.labels, started))
                 continue
             # A bias weighs the costs of errors; the first stage is only ever asked for its plain opinion.
-            if loaded.first is not None and lean == 0 and (sure := loaded.first.classify(stripped)) is not None:
-                results.append(self._classification(loaded.active.labels, sure, lean, started))
-                continue
+            # Nor where it is less sure than the operator wants: the encoder may well be.
+            if loaded.first is not None and lean == 0:
+                sure = loaded.first.classify(stripped)
+                if sure is not None and sure.max() >= self._threshold:
+                    results.append(self._classification(loaded.active.labels, sure, lean, started))
+                    continue
             vector = head_input(loaded.encoder, stripped)
             self._remember(stripped, loaded.encoder, vector)
             row = loaded.active.probabilities(vector[None, :])[0]
