@@ -146,7 +146,7 @@ def test_clearly_worse_is_refused(load: Callable[..., Classifier], built_in: Pat
     """A stranger's joke: hundreds of ordinary prompts, all labelled against the rubric."""
     classifier = load()
     turned = dict(zip(TIERS, reversed(TIERS), strict=True))
-    extra = [Example(row.text + " ", turned[row.tier]) for row in read_examples(BUILT_IN)[0][1:2400:8]]
+    extra = [Example(row.text + " ", turned[row.tier]) for row in read_examples(BUILT_IN)[0][1:1600:8]]
     before = classifier.versions
     with pytest.raises(RetrainRefused) as caught:
         retrain(classifier, extra=extra, built_in=built_in)
