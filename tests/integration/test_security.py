@@ -483,7 +483,7 @@ async def test_a_provider_s_bomb_is_a_clean_error_in_bounded_memory(start_router
     head, chunks, stream = BOMBS[name]
     async with flood(head, *chunks) as url:
         env = {"SIMPLE_PROVIDER": "custom", "SIMPLE_MODEL": "m", "SIMPLE_BASE_URL": url}
-        router = await start_router({**env, "TIMEOUT": "10", "RETRIES": "0", "COOLDOWN_FAILURES": "100"})
+        router = await start_router({**env, "TIMEOUT": "3", "RETRIES": "0", "COOLDOWN_FAILURES": "100"})
         peak = before = _memory()
         asking = asyncio.create_task(_ask(router, stream))
         while not asking.done():
