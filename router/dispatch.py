@@ -205,8 +205,10 @@ class Dispatcher:
         """The body of an answer that is not streamed, or of an error, which is raised."""
         if response.status != 200:
             raise dialect.error(response.status, response.headers, await _error_body(response), target)
-        async with asyncio.timeout_at(deadline):  # one that trickles is never silent for long
-            body = await response.read(target.attempt_timeout)
+        body = response.received()
+        if body is None:
+            async with asyncio.timeout_at(deadline):  # one that trickles is never silent for long
+                body = await response.read(target.attempt_timeout)
         return dialect.response(body, chat, target)
 
     async def forward(self, target: Target, path: str, body: bytes, settings: Settings, record: Record) -> bytes:

@@ -1,24 +1,24 @@
-"""The only way out: one attempt of one target, over one pooled `ClientSession`; foreign exceptions become ours here.
+"""The only way out: one attempt of one target over the pool; what goes wrong on the wire becomes an `UpstreamError` here.
 
-The seam is two classes wide (`Upstream.send`, `Response`), so that a fake is forty lines and the HTTP library can be
-exchanged without anyone noticing.
+The seam is two classes wide (`Upstream.send`, `Response`), so that a fake is forty lines.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
+import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Protocol
-
-import aiohttp
-from yarl import URL
+from typing import NamedTuple, Protocol
+from urllib.parse import quote, urlsplit
 
 from router.chat import Chat
 from router.config import Target
+from router.connection import Broken, Connection
 from router.errors import Failure, UpstreamError
+from router.inflater import Inflater
+from router.pool import Origin, Pool, Shelf
 from router.providers import Dialect
 from router.providers.dialect import Outgoing
 from router.providers.echo import Echo
@@ -29,8 +29,9 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 # How long an ended stream may take to close its connection, so that the pool gets it back.
 _DRAIN_SECONDS = 0.2
-_IN_PIECES_BYTES = 512 * 1024
-_IDLE_CONNECTION_SECONDS = 60.0  # below the idle limits of the providers' load balancers
+# RFC 3986, 3.3, and the percent sign of what the operator encoded already.
+_PATH_SAFE = "/%:@!$&'()*+,;=~-._"
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Response(Protocol):
@@ -38,6 +39,10 @@ class Response(Protocol):
 
     status: int
     headers: Mapping[str, str]
+
+    def received(self, limit: int = MAX_RESPONSE_BYTES) -> bytes | None:
+        """The whole body if it is all here already: no timer, no wait. Raises `UpstreamError` (too large)."""
+        ...
 
     async def read(self, idle: float, limit: int = MAX_RESPONSE_BYTES) -> bytes:
         """The whole body; `idle` seconds of silence are too many. Raises `UpstreamError`."""
@@ -61,22 +66,20 @@ class Response(Protocol):
     def close(self) -> None: ...
 
 
+class _Route(NamedTuple):
+    """What every request to one target and path has in common."""
+
+    target: Target
+    shelf: Shelf
+    head: bytes  # request line and fixed headers
+
+
 class Upstream:
-    """The connection pool. Create inside a running loop; `close` at the end."""
+    """The way out. Create inside a running loop; `close` at the end."""
 
     def __init__(self) -> None:
-        # No total limit: permits bound the requests. No cookies: providers' load balancers must not pin us.
-        connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=60, keepalive_timeout=_IDLE_CONNECTION_SECONDS, enable_cleanup_closed=False
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            skip_auto_headers=("user-agent", "accept-encoding", "accept", "content-type"),
-            auto_decompress=True,
-        )
-        self._routes: dict[tuple[int, str], tuple[Target, URL, dict[str, str], aiohttp.ClientTimeout]] = {}
+        self._pool = Pool()
+        self._routes: dict[tuple[int, str], _Route] = {}
 
     async def send(
         self, target: Target, dialect: Dialect, outgoing: Outgoing, chat: Chat | None, *, request_id: str, stream: bool
@@ -86,41 +89,63 @@ class Upstream:
             if chat is None:
                 raise not_the_dialect(target, "nothing: the embedded echo only chats")
             return _EmbeddedResponse(dialect, chat, target, stream)
-        url, fixed, timeout = self._route(target, dialect, outgoing.path)
-        headers = {**fixed, "x-request-id": request_id}
-        if outgoing.headers:
-            headers.update(outgoing.headers)
+        route = self._routes.get((id(target), outgoing.path))
+        if route is None or route.target is not target:
+            route = self._route(target, dialect, outgoing.path)
+        more = _header_lines(outgoing.headers) if outgoing.headers else b""
+        head = b"%bx-request-id: %b\r\n%bcontent-length: %d\r\n\r\n" % (
+            route.head, request_id.encode(), more, len(outgoing.body)
+        )  # fmt: skip
+        connection = route.shelf.take()
+        if connection is None:
+            try:
+                connection = await self._pool.connect(route.shelf, target.connect_timeout)
+            except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
+                raise _unreachable(error, target) from error
         try:
-            response = await self._session.post(
-                url, data=_payload(outgoing.body), headers=headers, allow_redirects=False, timeout=timeout
-            )
-        except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
-            raise _failed(error, target) from error
-        if 300 <= response.status < 400:
-            response.close()
-            raise not_the_dialect(target, f"a redirect (status {response.status}), which is never followed")
-        return _HttpResponse(response, target)
+            await connection.send(head, outgoing.body)
+            await connection.head()
+        except Broken as error:
+            connection.close()
+            raise _reset(error, target) from error
+        except BaseException:
+            connection.close()
+            raise
+        if 300 <= connection.status < 400:
+            status = connection.status
+            connection.close()
+            raise not_the_dialect(target, f"a redirect (status {status}), which is never followed")
+        return _HttpResponse(connection, target)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._pool.close()
 
-    def _route(self, target: Target, dialect: Dialect, path: str) -> tuple[URL, dict[str, str], aiohttp.ClientTimeout]:
-        """URL, fixed headers and connect timeout, made once per target and path."""
-        key = (id(target), path)
-        known = self._routes.get(key)
-        if known is None or known[0] is not target:
-            if len(self._routes) > 256:  # targets of configurations that were replaced
-                self._routes.clear()
-            headers = {
-                "content-type": "application/json",
-                "accept": "application/json, text/event-stream",
-                "accept-encoding": "identity",
-                "user-agent": "virtusoul-router",
-                **dialect.headers(target),
-            }
-            timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=target.connect_timeout)
-            known = self._routes[key] = (target, URL(target.base_url + path, encoded=True), headers, timeout)
-        return known[1:]
+    def _route(self, target: Target, dialect: Dialect, path: str) -> _Route:
+        if len(self._routes) > 256:  # targets of configurations that were replaced
+            self._routes.clear()
+        parts = urlsplit(target.base_url + path)
+        host = parts.hostname or ""
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else 80)
+        named = f"[{host}]" if ":" in host else host if host.isascii() else host.encode("idna").decode()
+        headers = {
+            "host": named if port == (443 if tls else 80) else f"{named}:{port}",
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            "accept-encoding": "identity",
+            "user-agent": "virtusoul-router",
+            **dialect.headers(target),
+        }
+        line = f"POST {quote(parts.path, safe=_PATH_SAFE)} HTTP/1.1\r\n".encode()
+        shelf = self._pool.shelf(Origin(named.strip("[]"), port, tls))
+        route = self._routes[id(target), path] = _Route(target, shelf, line + _header_lines(headers))
+        return route
+
+
+def _header_lines(headers: Mapping[str, str]) -> bytes:
+    # A control character would end the line, and begin another header.
+    lines = [f"{name}: {_CONTROL.sub(' ', value)}\r\n" for name, value in headers.items()]
+    return "".join(lines).encode("utf-8", "replace")
 
 
 class _Silence(Exception):
@@ -129,11 +154,12 @@ class _Silence(Exception):
 
 class _HttpResponse:
     __slots__ = (
+        "_connection",
         "_deadline",
         "_heard",
         "_idle",
+        "_inflater",
         "_loop",
-        "_response",
         "_target",
         "_timer",
         "_waits",
@@ -141,52 +167,57 @@ class _HttpResponse:
         "status",
     )
 
-    def __init__(self, response: aiohttp.ClientResponse, target: Target) -> None:
-        self._response = response
+    def __init__(self, connection: Connection, target: Target) -> None:
+        self._connection = connection
         self._target = target
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.status = connection.status
+        self.headers: Mapping[str, str] = connection.headers
+        packed = connection.headers.get("content-encoding")  # not asked for, and sent all the same by some proxies
+        self._inflater = Inflater(packed) if packed and packed != "identity" else None
         self._loop = asyncio.get_running_loop()
         self._idle = self._deadline = self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._waits = False  # somebody is in `next`: only then is silence the provider's, not the client's
 
-    async def read(self, idle: float, limit: int = MAX_RESPONSE_BYTES) -> bytes:
-        content = self._response.content
-        if content.is_eof() and content.exception() is None:  # all of it came with the headers: no timer, no wait
-            whole = content.read_nowait(-1)
-            if len(whole) <= limit:
-                return whole
+    def received(self, limit: int = MAX_RESPONSE_BYTES) -> bytes | None:
+        if not self._connection.is_whole or self._inflater is not None:
+            return None
+        whole = self._connection.take()
+        if len(whole) > limit:
             raise not_the_dialect(self._target, f"more than {limit} bytes")
+        return whole
+
+    async def read(self, idle: float, limit: int = MAX_RESPONSE_BYTES) -> bytes:
         parts: list[bytes] = []
         size = 0
         try:
             async with asyncio.timeout(idle) as patience:
-                while part := await self._response.content.readany():
+                while part := await self._part():
                     size += len(part)
                     if size > limit:
                         raise not_the_dialect(self._target, f"more than {limit} bytes")
                     parts.append(part)
-                    patience.reschedule(asyncio.get_running_loop().time() + idle)
+                    patience.reschedule(self._loop.time() + idle)
         except TimeoutError as error:
             raise silent(self._target, "fell silent inside its answer") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _failed(error, self._target) from error
-        finally:
-            if not self._response.content.at_eof():
-                self._response.close()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def next(self) -> bytes:
         self._heard, self._waits = self._loop.time(), True
         try:
-            return await self._response.content.readany()
+            return await self._part()
         except _Silence:
             raise silent(self._target, "fell silent inside its stream") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise _failed(error, self._target) from error
         finally:
             self._waits = False
+
+    async def _part(self) -> bytes:
+        try:
+            if self._inflater is None:
+                return await self._connection.next()
+            return await self._inflater.next(self._connection)
+        except Broken as error:
+            raise _reset(error, self._target) from error
 
     def expect(self, idle: float, deadline: float) -> None:
         # One timer for the whole stream, which looks from time to time: a timer for every chunk would cost more than
@@ -205,7 +236,7 @@ class _HttpResponse:
         if not self._waits and now < self._deadline:
             self._heard = self._loop.time()
         if now >= min(self._heard + self._idle, self._deadline):
-            self._response.content.set_exception(_Silence())
+            self._connection.fail(_Silence())
         else:
             self._arm()
 
@@ -213,17 +244,17 @@ class _HttpResponse:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._response.content.at_eof():
-            with suppress(TimeoutError, aiohttp.ClientError, OSError, _Silence):
+        if not self._connection.is_whole:
+            with suppress(TimeoutError, Broken, _Silence):
                 async with asyncio.timeout(_DRAIN_SECONDS):
-                    await self._response.content.readany()
+                    await self._connection.next()
         self.close()
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._response.close()  # does nothing once the body was read to its end
+        self._connection.close()
 
 
 class _EmbeddedResponse:
@@ -233,6 +264,9 @@ class _EmbeddedResponse:
         self.status = 200
         self.headers: Mapping[str, str] = {"content-type": "text/event-stream" if stream else "application/json"}
         self._pieces = iter(dialect.events(chat, target) if stream else [dialect.answer(chat, target)])
+
+    def received(self, limit: int = MAX_RESPONSE_BYTES) -> bytes | None:
+        return b"".join(self._pieces)
 
     async def read(self, idle: float, limit: int = MAX_RESPONSE_BYTES) -> bytes:
         return b"".join(self._pieces)
@@ -250,11 +284,6 @@ class _EmbeddedResponse:
         return None
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    """Large bodies as a file, which aiohttp sends in pieces: other requests get their turn in between."""
-    return body if len(body) < _IN_PIECES_BYTES else io.BytesIO(body)
-
-
 def silent(target: Target, what: str) -> UpstreamError:
     """The target did not answer in time."""
     return UpstreamError(
@@ -266,17 +295,20 @@ def silent(target: Target, what: str) -> UpstreamError:
     )
 
 
-def _failed(error: BaseException, target: Target) -> UpstreamError:
-    """A network exception → what it means for the request."""
-    where = f"the provider of tier '{target.tier}' ({target.route})"
-    if isinstance(error, TimeoutError):  # connecting: aiohttp's ConnectionTimeoutError is one, too
+def _unreachable(error: Exception, target: Target) -> UpstreamError:
+    if isinstance(error, TimeoutError):
         return silent(target, f"could not be reached within {target.connect_timeout:g} s")
-    if isinstance(error, aiohttp.ClientConnectorError | ssl.SSLError):
-        return UpstreamError(
-            f"Cannot connect to {where}: {error.__class__.__name__}.", Failure.CONNECT, code="upstream_unreachable"
-        )
     return UpstreamError(
-        f"The connection to {where} broke before the answer was whole: {error.__class__.__name__}.",
+        f"Cannot connect to the provider of tier '{target.tier}' ({target.route}): {type(error).__name__}.",
+        Failure.CONNECT,
+        code="upstream_unreachable",
+    )
+
+
+def _reset(error: Broken, target: Target) -> UpstreamError:
+    return UpstreamError(
+        f"The connection to the provider of tier '{target.tier}' ({target.route}) broke before the answer was whole: "
+        f"{error}.",
         Failure.RESET,
         code="upstream_reset",
     )

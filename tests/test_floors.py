@@ -16,7 +16,7 @@ FLOORS: dict[str, int] = {
     "errors": 0, "sse": 0, "chat": 1, "prompt": 0, "vendors": 0, "values": 0, "examples": 0, "features": 0,
     "config": 1, "artifacts": 1, "metrics": 1, "access": 1, "logs": 2, "tracing": 2, "fitting": 3, "scoring": 3,
     "encoder": 2, "head": 2, "estimate": 2, "firststage": 2, "policy": 2, "health": 2, "feedback": 2, "providers": 2,
-    "classifier": 3, "upstream": 3, "doors": 3, "embeddings": 3,
+    "connection": 0, "inflater": 1, "pool": 1, "classifier": 3, "upstream": 3, "doors": 3, "embeddings": 3,
     "training": 4, "classification": 4, "opened": 4, "dispatch": 5, "downstream": 4,
     "routing": 5, "service": 6,
     "http": 7, "api": 8, "admin": 8, "vectors": 8, "dashboard": 8,

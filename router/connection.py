@@ -1,0 +1,275 @@
+"""One HTTP/1.1 connection to a provider: a request goes out, a response comes in, then the next one may.
+
+The bytes are parsed by llhttp (`httptools`); here is what it leaves to its user: where an answer ends, and that one
+which was cut is never taken for whole (RFC 9112, 6.3 and 8). A general client spends most of a short call's time on
+cookies, redirects, proxies and sessions, none of which a router's way out has; see bench/results for the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+# What a reader does not take is left in the socket from here on: the provider is slowed, not our memory filled.
+HIGH_WATER_BYTES = 128 * 1024
+MAX_HEAD_BYTES = 64 * 1024
+# Larger bodies go out in pieces of this size, so that other requests get their turn in between.
+PIECE_BYTES = 256 * 1024
+
+
+class Broken(Exception):
+    """The connection ended, or sent what is no HTTP, before the answer was whole."""
+
+
+class Home(Protocol):
+    """Where a connection goes once its answer is whole, and another request may use it."""
+
+    def take_back(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """`send` a request, wait for its `head`, then `next` until it says b"", or `close` at any time.
+
+    `status` and `headers` (names in lower case, repeated ones joined by commas) are there after `head`.
+    """
+
+    __slots__ = (
+        "_at_end",
+        "_error",
+        "_head_bytes",
+        "_home",
+        "_parser",
+        "_parts",
+        "_paused",
+        "_reusable",
+        "_size",
+        "_to_eof",
+        "_transport",
+        "_waiter",
+        "_writable",
+        "has_head",
+        "headers",
+        "is_idle",
+        "is_open",
+        "status",
+    )
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._transport: asyncio.Transport | None = None
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._parts: deque[bytes] = deque()
+        self.is_open = False
+        self.is_idle = True
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.has_head = False
+        self._head_bytes = 0
+        self._size = 0  # of what waits in `_parts`
+        self._paused = False
+        self._to_eof = False  # the end of the connection is the end of the answer
+        self._at_end = False
+        self._reusable = False
+        self._error: BaseException | None = None
+
+    # --- the exchange
+
+    async def send(self, head: bytes, body: bytes) -> None:
+        """One request. Raises `Broken` if the connection is gone."""
+        transport = self._transport
+        if transport is None or not self.is_open:
+            raise Broken("closed")
+        self._reset()
+        self.is_idle = False
+        if len(body) <= PIECE_BYTES:
+            transport.write(head + body)
+            return
+        transport.write(head)
+        for start in range(0, len(body), PIECE_BYTES):
+            if self.has_head or self._error is not None:  # refused before it was all there
+                self._reusable = False
+                return
+            transport.write(body[start : start + PIECE_BYTES])
+            if self._writable is not None:
+                await self._writable
+            else:
+                await asyncio.sleep(0)
+
+    async def head(self) -> None:
+        """Waits for the response's status and headers. Raises `Broken`."""
+        while not self.has_head:
+            if self._error is not None:
+                raise self._error
+            await self._more()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole answer is here, read or not."""
+        return self._at_end
+
+    async def next(self) -> bytes:
+        """What has come of the body; b"" at its end. Raises `Broken` where the end never comes, or what `fail` was given."""
+        while True:
+            if self._parts:
+                return self.take()
+            if self._at_end:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._more()
+
+    def take(self) -> bytes:
+        """All that waits, without waiting for more."""
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._size = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def fail(self, error: BaseException) -> None:
+        """Whoever waits for this connection gets `error`."""
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def close(self) -> None:
+        """The exchange is over: the connection goes home if its answer is whole, and is cut off otherwise."""
+        if self.is_idle:
+            return
+        if self._at_end and self._reusable and self.is_open:
+            self._parts.clear()
+            if self._paused and self._transport is not None:
+                self._paused = False
+                self._transport.resume_reading()
+            self.is_idle = True
+            self._home.take_back(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        self.is_idle = True
+        self.is_open = False
+        self._parts.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _more(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_idle or self._parser is None:  # nobody asked: what it is worth cannot be known
+            self.abort()
+            return
+        if self._at_end:  # bytes behind an answer would be taken for the next one's
+            self._reusable = False
+            return
+        if not self.has_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._cut(f"malformed HTTP ({type(error).__name__})")
+            return
+        if not self.has_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._cut(f"more than {MAX_HEAD_BYTES} bytes of headers")
+            return
+        if self._size > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        return False  # the transport closes itself, and `connection_lost` follows
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        self._parser = None  # it refers back to us
+        if not self._at_end:
+            if exc is None and self.has_head and self._to_eof and self._error is None:
+                self._at_end = True
+            elif self._error is None:
+                self._error = Broken("closed" if exc is None else type(exc).__name__)
+        self._wake()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def _cut(self, why: str) -> None:
+        if self._error is None:
+            self._error = Broken(why)
+        self._reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+
+    # --- httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        if self._at_end:
+            self._reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.has_head:  # trailers, or another answer behind the end of ours
+            return
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        known = self.headers.get(key)
+        self.headers[key] = text if known is None else f"{known}, {text}"
+
+    def on_headers_complete(self) -> None:
+        if self._at_end:
+            return
+        assert self._parser is not None  # noqa: S101 - it is calling
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            return
+        self.status = status
+        self.has_head = True
+        self._reusable = self._parser.should_keep_alive()
+        chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
+        self._to_eof = not chunked and "content-length" not in self.headers
+
+    def on_body(self, data: bytes) -> None:
+        if self._at_end:
+            return
+        self._parts.append(data)
+        self._size += len(data)
+
+    def on_message_complete(self) -> None:
+        if not self.has_head:  # "100 Continue", "103 Early Hints": the answer is still to come
+            self.headers = {}
+            return
+        self._at_end = True
