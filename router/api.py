@@ -17,7 +17,7 @@ from router.config import Settings
 from router.doors.door import Door, StreamWriter
 from router.downstream import Downstream
 from router.errors import RouterError, UpstreamError
-from router.http import Handler, error_response, json_response, read_body
+from router.http import Handler, WholeResponse, error_response, read_body
 from router.metrics import Record
 from router.opened import Opened
 from router.policy import Plan
@@ -91,7 +91,7 @@ class Exchange:
         if isinstance(answer, Reply):
             self._count(answer.usage)
             self._answered(200)
-            return json_response(self.door.reply(answer, chat, self._meta()), headers=self._headers())
+            return WholeResponse(self.door.reply(answer, chat, self._meta()), self._headers())
         return await self._relay(answer, self.door.writer(chat))
 
     async def _relay(self, opened: Opened, writer: StreamWriter) -> web.StreamResponse:
@@ -183,7 +183,7 @@ class Exchange:
         return meta
 
     def _elapsed_ms(self) -> float:
-        return round((perf_counter() - self.record.started) * 1e3, 2)
+        return round(((self.record.answered or perf_counter()) - self.record.started) * 1e3, 2)
 
     def _count(self, usage: Usage | None) -> None:
         if usage is None:

@@ -20,8 +20,17 @@ MAX_HEAD_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024
 
 
+_NEVER = float("inf")
+# Timers fire a little early at times.
+_CLOCK_SECONDS = 0.001
+
+
 class Broken(Exception):
     """The connection ended, or sent what is no HTTP, before the answer was whole."""
+
+
+class Silence(Exception):
+    """Nothing came within the time that `expect` gave."""
 
 
 class Home(Protocol):
@@ -33,19 +42,25 @@ class Home(Protocol):
 class Connection(asyncio.Protocol):
     """`send` a request, wait for its `head`, then `next` until it says b"", or `close` at any time.
 
-    `status` and `headers` (names in lower case, repeated ones joined by commas) are there after `head`.
+    `status` and `headers` (names in lower case, repeated ones joined by commas) are there after `head`. Whatever waits
+    raises `Silence` once the time is up that `expect` gave.
     """
 
     __slots__ = (
         "_at_end",
+        "_deadline",
         "_error",
         "_head_bytes",
+        "_heard",
         "_home",
+        "_idle_seconds",
+        "_loop",
         "_parser",
         "_parts",
         "_paused",
         "_reusable",
         "_size",
+        "_timer",
         "_to_eof",
         "_transport",
         "_waiter",
@@ -57,8 +72,12 @@ class Connection(asyncio.Protocol):
         "status",
     )
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, loop: asyncio.AbstractEventLoop) -> None:
         self._home = home
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle_seconds = self._deadline = _NEVER
+        self._heard = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
@@ -94,7 +113,7 @@ class Connection(asyncio.Protocol):
             return
         transport.write(head)
         for start in range(0, len(body), PIECE_BYTES):
-            if self.has_head or self._error is not None:  # refused before it was all there
+            if self.has_head:  # refused before it was all there
                 self._reusable = False
                 return
             transport.write(body[start : start + PIECE_BYTES])
@@ -102,6 +121,13 @@ class Connection(asyncio.Protocol):
                 await self._writable
             else:
                 await asyncio.sleep(0)
+            if self._error is not None:
+                raise self._error
+
+    def expect(self, idle: float, deadline: float) -> None:
+        """From now on no wait may take longer than `idle` seconds, nor last past `deadline` (loop time)."""
+        self._idle_seconds, self._deadline, self._heard = idle, deadline, self._loop.time()
+        self._watch()
 
     async def head(self) -> None:
         """Waits for the response's status and headers. Raises `Broken`."""
@@ -116,7 +142,7 @@ class Connection(asyncio.Protocol):
         return self._at_end
 
     async def next(self) -> bytes:
-        """What has come of the body; b"" at its end. Raises `Broken` where the end never comes, or what `fail` was given."""
+        """What has come of the body; b"" at its end. Raises `Broken` where the end never comes."""
         while True:
             if self._parts:
                 return self.take()
@@ -137,12 +163,6 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    def fail(self, error: BaseException) -> None:
-        """Whoever waits for this connection gets `error`."""
-        if self._error is None:
-            self._error = error
-        self._wake()
-
     def close(self) -> None:
         """The exchange is over: the connection goes home if its answer is whole, and is cut off otherwise."""
         if self.is_idle:
@@ -153,6 +173,7 @@ class Connection(asyncio.Protocol):
                 self._paused = False
                 self._transport.resume_reading()
             self.is_idle = True
+            self._idle_seconds = self._deadline = _NEVER
             self._home.take_back(self)
         else:
             self.abort()
@@ -165,16 +186,44 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     async def _more(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        if self.has_head:
+            self._heard = self._loop.time()  # only while somebody waits is silence the provider's, not our client's
+        self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
 
     def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        for waiter in (self._waiter, self._writable):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    # One timer for a connection's life, which looks when it fires whether it is needed any more: a timer for every
+    # request costs microseconds, and one for every chunk more than the chunk.
+
+    def _watch(self) -> None:
+        limit = min(self._heard + self._idle_seconds, self._deadline)
+        if self._timer is not None:
+            if self._timer.when() <= limit:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if limit < _NEVER:
+            self._timer = self._loop.call_at(limit, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self.is_idle:
+            return
+        now = self._loop.time() + _CLOCK_SECONDS
+        if self._waiter is None and self._writable is None and now < self._deadline:
+            self._heard = self._loop.time()
+        if now < min(self._heard + self._idle_seconds, self._deadline):
+            self._watch()
+        elif self._error is None:
+            self._error = Silence()
+            self._wake()
 
     # --- asyncio.Protocol
 
@@ -215,12 +264,13 @@ class Connection(asyncio.Protocol):
                 self._at_end = True
             elif self._error is None:
                 self._error = Broken("closed" if exc is None else type(exc).__name__)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._wake()
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
 
     def pause_writing(self) -> None:
-        self._writable = asyncio.get_running_loop().create_future()
+        self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
         if self._writable is not None and not self._writable.done():

@@ -35,6 +35,7 @@ PATIENCE_WITH_FALLBACK = 10.0
 _ERROR_BODY_SECONDS = 5.0
 # A target that had less of its own timeout before the request's deadline came is not to blame for its silence.
 _FAIR_SHARE = 0.9
+_NEVER = float("inf")
 
 
 class Move(enum.Enum):
@@ -172,20 +173,18 @@ class Dispatcher:
         sent = asyncio.get_running_loop().time()
         first = target.first_token_timeout
         silence = min(first, target.attempt_timeout) if chat.stream else target.attempt_timeout
+        until = min(deadline, sent + silence)
         response: Response | None = None
         try:
-            async with asyncio.timeout_at(min(deadline, sent + silence)) as patience:
-                response = await self._upstream.send(
-                    target, dialect, outgoing, chat, request_id=record.request_id, stream=chat.stream
-                )
-                if chat.stream and response.status == 200:
-                    await _expect_stream(response, dialect, chat, target)
-                    if first > silence:
-                        patience.reschedule(min(deadline, sent + first))
-                    opened = Opened(response, dialect.stream(chat, target), Decoder(), target, [])
-                    await opened.until_content()
+            response = await self._upstream.send(
+                target, dialect, outgoing, chat, request_id=record.request_id, stream=chat.stream, until=until
+            )
             if not (chat.stream and response.status == 200):
                 return await self._whole(response, dialect, chat, target, deadline)
+            await _expect_stream(response, dialect, chat, target, until)
+            response.expect(_NEVER, min(deadline, sent + first))
+            opened = Opened(response, dialect.stream(chat, target), Decoder(), target, [])
+            await opened.until_content()
             if settings.stream_recovery == "buffer":
                 await opened.until_end(target.stream_idle_timeout, deadline)
             response = None  # the stream is the caller's now
@@ -216,10 +215,10 @@ class Dispatcher:
         dialect = dialect_for(target.vendor.dialect)
         deadline = asyncio.get_running_loop().time() + settings.timeout
         try:
+            response = await self._upstream.send(
+                target, dialect, Outgoing(path, body), None, request_id=record.request_id, stream=False, until=deadline
+            )
             async with asyncio.timeout_at(deadline):
-                response = await self._upstream.send(
-                    target, dialect, Outgoing(path, body), None, request_id=record.request_id, stream=False
-                )
                 try:
                     answer = await response.read(target.attempt_timeout)
                 finally:
@@ -278,10 +277,12 @@ async def _error_body(response: Response) -> bytes:
     return body[:MAX_ERROR_BYTES]
 
 
-async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, target: Target) -> None:
+async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, target: Target, until: float) -> None:
     """Raises `UpstreamError` for a 200 that is a document, not a stream: most often an error in disguise."""
     kind = response.headers.get("content-type", "").partition(";")[0]
     if "json" in kind:
-        dialect.response(await response.read(target.attempt_timeout), chat, target)  # raises the error that it holds
+        async with asyncio.timeout_at(until):
+            body = await response.read(target.attempt_timeout)
+        dialect.response(body, chat, target)  # raises the error that it holds
     if "json" in kind or "html" in kind:
         raise not_the_dialect(target, f"{kind} where a stream was asked for")

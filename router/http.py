@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion10, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
 from router.access import request_id
@@ -42,8 +44,11 @@ async def read_body(request: web.Request) -> bytes:
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     try:
-        if request.content.is_eof():  # it came together with the headers, as small ones do: no timer is needed
-            return await request.read()
+        if request.content.is_eof():  # it came together with the headers, as small ones do: no timer, no wait
+            body = request.content.read_nowait(-1)
+            if len(body) > limit:
+                raise _too_large(limit)
+            return body
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
@@ -55,6 +60,47 @@ async def read_body(request: web.Request) -> bytes:
         raise BadRequest("The request body is damaged: it cannot be unpacked.", code=_UNREADABLE) from None
     except (web.HTTPException, ValueError) as error:
         raise BadRequest(f"The request body could not be read: {error}", code=_UNREADABLE) from None
+
+
+class WholeResponse(web.StreamResponse):
+    """A whole JSON answer that goes out in one write, its head made here.
+
+    aiohttp's own way to the same bytes costs a tenth of a direct route's processor time.
+    """
+
+    def __init__(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """`headers` must be free of line ends."""
+        super().__init__()
+        self._whole = body
+        self._lines = headers
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Sends head and body. Raises `ConnectionResetError` where the client has left."""
+        if self._eof_sent:
+            return None
+        writer = request.writer
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has left")
+        keep_alive = self._keep_alive = request.keep_alive if self._keep_alive is None else self._keep_alive
+        lines = [f"{name}: {value}\r\n" for name, value in self._lines.items()]
+        if not keep_alive:
+            lines.append("connection: close\r\n")
+        elif request.version == HttpVersion10:
+            lines.append("connection: keep-alive\r\n")
+        version = "0" if request.version == HttpVersion10 else "1"
+        head = (
+            f"HTTP/1.{version} 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(self._whole)}\r\n"
+            f"date: {rfc822_formatted_time()}\r\n{''.join(lines)}\r\n"
+        )
+        data = head.encode("latin-1", "replace") + self._whole
+        transport.write(data)
+        writer.output_size += len(data)
+        self._eof_sent = True
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """All of it was sent by `prepare`."""
 
 
 def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

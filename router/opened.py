@@ -47,10 +47,18 @@ class Opened:
         return self._reader.native
 
     async def until_content(self) -> None:
-        """Reads on to the first content (or the end) and holds what came. Raises `UpstreamError`."""
+        """Reads on to the first content (or the end) and holds what came.
+
+        Raises `UpstreamError`, and `TimeoutError` where the response was told to `expect` it sooner.
+        """
         size = 0
         while not (self._reader.ended or any(piece.content for piece in self._held)):
-            data = await self._response.next()
+            try:
+                data = await self._response.next()
+            except UpstreamError as error:
+                if error.failure is Failure.SILENT:
+                    raise TimeoutError from None
+                raise
             self._feed(data or _END)
             if not data:
                 if self._reader.ended or self._reader.finished:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import aiohappyeyeballs
 
@@ -65,7 +65,7 @@ class Shelf:
 
 
 class Pool:
-    """All shelves. Create inside a running loop; `close` at the end. No limit of its own: permits bound the requests."""
+    """All shelves. Create inside a running loop; `close` at the end. Permits bound the requests, so it has no limit."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class Pool:
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(shelf),
+                    lambda: Connection(shelf, self._loop),
                     sock=sock,
                     ssl=self._context() if tls else None,
                     server_hostname=host if tls else None,
@@ -133,7 +133,7 @@ class Pool:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         except socket.gaierror:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return found
+        return cast(Addresses, found)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -1,4 +1,4 @@
-"""The only way out: one attempt of one target over the pool; what goes wrong on the wire becomes an `UpstreamError` here.
+"""The only way out: one attempt of one target; what goes wrong on the wire becomes an `UpstreamError` here.
 
 The seam is two classes wide (`Upstream.send`, `Response`), so that a fake is forty lines.
 """
@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from router.chat import Chat
 from router.config import Target
-from router.connection import Broken, Connection
+from router.connection import Broken, Connection, Silence
 from router.errors import Failure, UpstreamError
 from router.inflater import Inflater
 from router.pool import Origin, Pool, Shelf
@@ -31,6 +31,7 @@ MAX_ERROR_BYTES = 64 * 1024
 _DRAIN_SECONDS = 0.2
 # RFC 3986, 3.3, and the percent sign of what the operator encoded already.
 _PATH_SAFE = "/%:@!$&'()*+,;=~-._"
+_NEVER = float("inf")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -78,13 +79,26 @@ class Upstream:
     """The way out. Create inside a running loop; `close` at the end."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._pool = Pool()
         self._routes: dict[tuple[int, str], _Route] = {}
 
     async def send(
-        self, target: Target, dialect: Dialect, outgoing: Outgoing, chat: Chat | None, *, request_id: str, stream: bool
+        self,
+        target: Target,
+        dialect: Dialect,
+        outgoing: Outgoing,
+        chat: Chat | None,
+        *,
+        request_id: str,
+        stream: bool,
+        until: float,
     ) -> Response:
-        """Sends one attempt and waits for the response's headers. Raises `UpstreamError`; times out by its caller."""
+        """Sends one attempt and waits for the response's headers.
+
+        Raises `UpstreamError`, and `TimeoutError` where they are not here at `until` (loop time). For what follows
+        there is no limit but `Response.expect`.
+        """
         if isinstance(dialect, Echo):
             if chat is None:
                 raise not_the_dialect(target, "nothing: the embedded echo only chats")
@@ -98,13 +112,18 @@ class Upstream:
         )  # fmt: skip
         connection = route.shelf.take()
         if connection is None:
+            patience = min(target.connect_timeout, until - self._loop.time())
             try:
-                connection = await self._pool.connect(route.shelf, target.connect_timeout)
+                connection = await self._pool.connect(route.shelf, patience)
             except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
-                raise _unreachable(error, target) from error
+                raise _unreachable(error, target, patience) from error
         try:
+            connection.expect(_NEVER, until)
             await connection.send(head, outgoing.body)
             await connection.head()
+        except Silence:
+            connection.close()
+            raise TimeoutError from None
         except Broken as error:
             connection.close()
             raise _reset(error, target) from error
@@ -148,21 +167,11 @@ def _header_lines(headers: Mapping[str, str]) -> bytes:
     return "".join(lines).encode("utf-8", "replace")
 
 
-class _Silence(Exception):
-    """Put into a stream that said nothing for too long."""
-
-
 class _HttpResponse:
     __slots__ = (
         "_connection",
-        "_deadline",
-        "_heard",
-        "_idle",
         "_inflater",
-        "_loop",
         "_target",
-        "_timer",
-        "_waits",
         "headers",
         "status",
     )
@@ -174,10 +183,6 @@ class _HttpResponse:
         self.headers: Mapping[str, str] = connection.headers
         packed = connection.headers.get("content-encoding")  # not asked for, and sent all the same by some proxies
         self._inflater = Inflater(packed) if packed and packed != "identity" else None
-        self._loop = asyncio.get_running_loop()
-        self._idle = self._deadline = self._heard = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._waits = False  # somebody is in `next`: only then is silence the provider's, not the client's
 
     def received(self, limit: int = MAX_RESPONSE_BYTES) -> bytes | None:
         if not self._connection.is_whole or self._inflater is not None:
@@ -190,6 +195,8 @@ class _HttpResponse:
     async def read(self, idle: float, limit: int = MAX_RESPONSE_BYTES) -> bytes:
         parts: list[bytes] = []
         size = 0
+        loop = asyncio.get_running_loop()
+        self._connection.expect(_NEVER, _NEVER)
         try:
             async with asyncio.timeout(idle) as patience:
                 while part := await self._part():
@@ -197,19 +204,16 @@ class _HttpResponse:
                     if size > limit:
                         raise not_the_dialect(self._target, f"more than {limit} bytes")
                     parts.append(part)
-                    patience.reschedule(self._loop.time() + idle)
+                    patience.reschedule(loop.time() + idle)
         except TimeoutError as error:
             raise silent(self._target, "fell silent inside its answer") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def next(self) -> bytes:
-        self._heard, self._waits = self._loop.time(), True
         try:
             return await self._part()
-        except _Silence:
+        except Silence:
             raise silent(self._target, "fell silent inside its stream") from None
-        finally:
-            self._waits = False
 
     async def _part(self) -> bytes:
         try:
@@ -220,40 +224,16 @@ class _HttpResponse:
             raise _reset(error, self._target) from error
 
     def expect(self, idle: float, deadline: float) -> None:
-        # One timer for the whole stream, which looks from time to time: a timer for every chunk would cost more than
-        # the chunk.
-        self._idle, self._deadline, self._heard = idle, deadline, self._loop.time()
-        self._arm()
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(min(self._heard + self._idle, self._deadline), self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        now = self._loop.time() + 0.001
-        if not self._waits and now < self._deadline:
-            self._heard = self._loop.time()
-        if now >= min(self._heard + self._idle, self._deadline):
-            self._connection.fail(_Silence())
-        else:
-            self._arm()
+        self._connection.expect(idle, deadline)
 
     async def finish(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if not self._connection.is_whole:
-            with suppress(TimeoutError, Broken, _Silence):
-                async with asyncio.timeout(_DRAIN_SECONDS):
-                    await self._connection.next()
-        self.close()
+            self._connection.expect(_DRAIN_SECONDS, _NEVER)
+            with suppress(Broken, Silence):
+                await self._connection.next()
+        self._connection.close()
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._connection.close()
 
 
@@ -295,9 +275,9 @@ def silent(target: Target, what: str) -> UpstreamError:
     )
 
 
-def _unreachable(error: Exception, target: Target) -> UpstreamError:
+def _unreachable(error: Exception, target: Target, waited: float) -> UpstreamError:
     if isinstance(error, TimeoutError):
-        return silent(target, f"could not be reached within {target.connect_timeout:g} s")
+        return silent(target, f"could not be reached within {waited:g} s")
     return UpstreamError(
         f"Cannot connect to the provider of tier '{target.tier}' ({target.route}): {type(error).__name__}.",
         Failure.CONNECT,
