@@ -226,4 +226,6 @@ def routed(door: Door) -> Handler:
 
 
 def _header_safe(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(char if " " <= char <= "~" else "?" for char in text)

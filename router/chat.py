@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -23,6 +22,8 @@ Need = Literal["tools", "vision", "json"]
 # the densest text that fits into any model's window stays below.
 MAX_BRACKETS = 1_000_000
 _LARGE_BYTES = 1024 * 1024
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 # JSON strings and brackets: all that is needed to find a top-level key without rebuilding the document.
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]', re.DOTALL)
@@ -38,11 +39,7 @@ class Chat:
     original bytes, so that a provider of the same dialect gets them untouched.
     """
 
-    __slots__ = ("__dict__", "body", "messages", "model", "native", "raw", "stream")
-    # What the client asked for in another API's terms and the hub form cannot say (see `doors.translated`).
-    lost: tuple[str, ...] = ()
-    # Headers of the client's that belong to `native` and go out with it (`anthropic-beta`).
-    native_headers: Mapping[str, str] = MappingProxyType({})
+    __slots__ = ("_needs", "body", "lost", "messages", "model", "native", "native_headers", "raw", "stream")
 
     def __init__(self, raw: bytes, body: dict[str, Any], native: tuple[str, bytes] | None = None) -> None:
         self.raw = raw
@@ -51,15 +48,25 @@ class Chat:
         self.messages: list[dict[str, Any]] = _checked_messages(body)
         self.stream: bool = _checked_stream(body)
         self.native = native
+        # What the client asked for in another API's terms and the hub form cannot say (see `doors.translated`).
+        self.lost: tuple[str, ...] = ()
+        # Headers of the client's that belong to `native` and go out with it (`anthropic-beta`).
+        self.native_headers: Mapping[str, str] = _NO_HEADERS
+        self._needs: frozenset[Need] | None = None
 
     @classmethod
     def parse(cls, raw: bytes) -> Chat:
         """Raises `BadRequest` for anything that is not a chat-completions request."""
         return cls(raw, parse_object(raw))
 
-    @cached_property
+    @property
     def needs(self) -> frozenset[Need]:
         """What a target must be able to do: `tools`, `vision`, `json`."""
+        if self._needs is None:
+            self._needs = self._find_needs()
+        return self._needs
+
+    def _find_needs(self) -> frozenset[Need]:
         found: set[Need] = set()
         if self.body.get("tools") or self.body.get("functions"):
             found.add("tools")
