@@ -7,6 +7,7 @@ import atexit
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,9 @@ import orjson
 from router.metrics import Record
 
 log = logging.getLogger("router")
+
+# What stands in a text line as it is: letters of any script, and of ASCII everything visible but the quotation mark.
+_PLAIN = re.compile(r"[!#-~\w]*").fullmatch
 
 
 class _JsonFormatter(logging.Formatter):
@@ -88,7 +92,10 @@ class RequestLog:
                 {"time": moment, "level": level, "logger": "router.access", "message": "request", **fields}
             )
         else:
-            pairs = " ".join([f"{key}={_shown(value)}" for key, value in fields.items()])
+            pairs = " ".join(
+                [f"{key}={value if type(value) is not str or _PLAIN(value) else _quoted(value)}"
+                 for key, value in fields.items()]
+            )  # fmt: skip
             line = f"{self._moment(now)} {level:7} request {pairs}".encode("utf-8", "replace")
         if not self._held:
             asyncio.get_running_loop().call_later(self.FLUSH_SECONDS, self.flush)
@@ -155,9 +162,11 @@ def _fields(record: Record, prompt: str | None) -> dict[str, Any]:
     return fields
 
 
-def _shown(value: Any) -> str:
-    """One value in a text line: quoted where it holds blanks, so that no client can forge a field or a line."""
-    text = str(value)
-    if type(value) is not str or (text.isprintable() and " " not in text and '"' not in text):
-        return text
+def _quoted(text: str) -> str:
+    """One value in a text line with blanks in it, so that no client can forge a field or a line."""
     return json.dumps(text).replace("\x7f", "\\u007f")  # ASCII, unlike orjson: no control character gets through
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if type(value) is not str or _PLAIN(text) else _quoted(text)

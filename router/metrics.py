@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -101,6 +101,12 @@ _build_info = Gauge(
 _child = lru_cache(maxsize=4096)(lambda metric, *labels: metric.labels(*labels))
 
 
+@lru_cache(maxsize=4096)
+def _ended(tier: str, provider: str, status: int, mechanism: str) -> tuple[Callable[[], None], Callable[[float], None]]:
+    """What counts one more ended request of this kind, and what takes its seconds."""
+    return _requests.labels(tier, provider, str(status), mechanism).inc, _request_seconds.labels(tier).observe
+
+
 @dataclass(slots=True)
 class Record:
     """What happened to one request. Filled on the way, observed once. Times in seconds of `time.perf_counter`."""
@@ -149,8 +155,9 @@ def request_ended() -> None:
 def observe(record: Record) -> None:
     """Count one ended request."""
     tier = record.tier or "none"
-    _child(_requests, tier, record.provider or "none", str(record.status), record.mechanism or "none").inc()
-    _child(_request_seconds, tier).observe(time.perf_counter() - record.started)
+    count, took = _ended(tier, record.provider or "none", record.status, record.mechanism or "none")
+    count()
+    took(time.perf_counter() - record.started)
     overhead = record.overhead_seconds()
     if overhead is not None:
         _overhead_seconds.observe(overhead)
@@ -162,13 +169,12 @@ def observe(record: Record) -> None:
         _disconnects.inc()
     if record.flagged:
         _child(_flagged, tier).inc()
-    for kind, count in (
-        ("prompt", record.prompt_tokens),
-        ("completion", record.completion_tokens),
-        ("cached_prompt", record.cached_tokens),
-    ):
-        if count:
-            _child(_tokens, tier, kind).inc(count)
+    if record.prompt_tokens:
+        _child(_tokens, tier, "prompt").inc(record.prompt_tokens)
+    if record.completion_tokens:
+        _child(_tokens, tier, "completion").inc(record.completion_tokens)
+    if record.cached_tokens:
+        _child(_tokens, tier, "cached_prompt").inc(record.cached_tokens)
     for at, usd in record.cost.items():
         _child(_cost, tier, at).inc(usd)
     for where, reason in record.retries:
