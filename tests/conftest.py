@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import web
 
 from router.app import build
@@ -18,6 +20,10 @@ from tests.fakes.classifier import FakeClassifier
 from tests.fakes.openai import FakeOpenAI
 
 TIERS = ("simple", "medium", "complex", "reasoning")
+
+
+# The loop that serving runs on: its transports are others than asyncio's own.
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 @dataclass
