@@ -7,8 +7,8 @@ their start, so they lie in one basin, and the average costs nothing at serving 
 
 Our own examples are many, varied and tidy; the prompts that people really sent are few and are what counts.
 In one pot of equal weights the tidy majority wins: more own examples then lowered the accuracy on held-out
-real prompts. So a real prompt weighs several times as much, and in a gentler closing stage they are the
-majority.
+real prompts. So a real prompt weighs several times as much. A closing stage on real prompts alone made the
+net surer, not better (docs/quality.md).
 
 Runs on a CPU: batches hold prompts of like length, so little padding is computed, the matrix products run in
 bfloat16 where the CPU has it, and dropout reads precomputed masks. Seeds are fixed; results differ between
@@ -48,25 +48,16 @@ class Labelled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One pass plan. Learning rates are peaks; `epochs` count passes over the rows."""
-
-    epochs: int
-    encoder_rate: float
-    head_rate: float
-    averaging: float  # decay of the running average of the weights, which is what is kept
-    smoothing: float  # share of each target spread evenly: even careful readers differ on 3 % of labels
-
-
-@dataclass(frozen=True)
 class Recipe:
-    """Every number that shapes the weights."""
+    """Every number that shapes the weights. Learning rates are peaks."""
 
-    seeds: tuple[int, ...] = (1,)
-    mixed: Stage = Stage(2, encoder_rate=2e-4, head_rate=2e-3, averaging=0.99, smoothing=0.05)
-    closing: Stage = Stage(2, encoder_rate=1e-4, head_rate=1e-3, averaging=0.98, smoothing=0.1)
-    closing_own: float = 0.33  # share of our own examples, the last in the file, that the closing stage sees
-    real_weight: tuple[float, float] = (3.0, 2.0)  # of a real prompt beside an own example's 1, per stage
+    seeds: tuple[int, ...] = (1, 2, 3, 4)
+    epochs: int = 2  # passes over the rows
+    encoder_rate: float = 2e-4
+    head_rate: float = 2e-3
+    averaging: float = 0.99  # decay of the running average of the weights, which is what is kept
+    smoothing: float = 0.05  # share of each target spread evenly: even careful readers differ on 3 % of labels
+    real_weight: float = 3.0  # of a real prompt beside an own example's 1
     batch: int = 32
     layer_decay: float = 0.9  # each layer below learns a tenth slower
     weight_decay: float = 0.01
@@ -172,20 +163,18 @@ def _mistyped(text: str, rng: np.random.Generator, swap: bool) -> str:
     return text[:at] + text[at + 1 :] if rng.random() < 0.5 else text[:at] + text[at] + text[at:]
 
 
-def fit_stage(
-    net: TierNet, rows: Labelled, stage: Stage, tokenise: Tokenise, recipe: Recipe, seed: int, log: Log
-) -> TierNet:
+def train(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, seed: int, log: Log) -> TierNet:
     """Train `net` in place; returns the running average of its weights, in evaluation mode."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     kept = copy.deepcopy(net)
-    optimiser = torch.optim.AdamW(_groups(net, stage, recipe), betas=(0.9, 0.98), eps=1e-6, fused=True)
-    wanted = torch.from_numpy(smoothed(rows.targets, stage.smoothing))
+    optimiser = torch.optim.AdamW(_groups(net, recipe), betas=(0.9, 0.98), eps=1e-6, fused=True)
+    wanted = torch.from_numpy(smoothed(rows.targets, recipe.smoothing))
     weights = torch.from_numpy(rows.weights / rows.weights.mean())
     plain = tokenise(rows.texts)
-    total, step = stage.epochs * math.ceil(len(plain) / recipe.batch), 0
+    total, step = recipe.epochs * math.ceil(len(plain) / recipe.batch), 0
     net.train()
-    for epoch in range(stage.epochs):
+    for epoch in range(recipe.epochs):
         ids, losses = _edit_some(rows.texts, plain, tokenise, recipe.edited, rng), 0.0
         for batch in batches(ids, recipe.batch, rng):
             for group in optimiser.param_groups:
@@ -200,8 +189,8 @@ def fit_stage(
             optimiser.step()
             step += 1
             losses += float(loss.detach())
-            _follow(kept, net, min(stage.averaging, (1 + step) / (10 + step)))
-        log(f"seed {seed} epoch {epoch + 1}/{stage.epochs}: loss {losses * stage.epochs / total:.3f}")
+            _follow(kept, net, min(recipe.averaging, (1 + step) / (10 + step)))
+        log(f"seed {seed} epoch {epoch + 1}/{recipe.epochs}: loss {losses * recipe.epochs / total:.3f}")
     return kept.eval()
 
 
@@ -216,17 +205,17 @@ def rate_share(step: int, total: int, warmup: float) -> float:
     return min(1.0, (step + 1) / max(1.0, warmup * total)) * max(0.02, 1 - step / total)
 
 
-def _groups(net: TierNet, stage: Stage, recipe: Recipe) -> list[dict[str, object]]:
+def _groups(net: TierNet, recipe: Recipe) -> list[dict[str, object]]:
     """Parameters by learning rate and weight decay (none on biases and norms)."""
     layers = int(net.encoder.config.num_hidden_layers)
     grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if name.startswith("head"):
-            rate = stage.head_rate
+            rate = recipe.head_rate
         else:
             found = re.search(r"layer\.(\d+)\.", name)
             below = layers - 1 - int(found[1]) if found else layers
-            rate = stage.encoder_rate * recipe.layer_decay**below
+            rate = recipe.encoder_rate * recipe.layer_decay**below
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         grouped.setdefault((rate, decay), []).append(parameter)
     return [
@@ -275,18 +264,12 @@ def _follow(kept: nn.Module, net: nn.Module, decay: float) -> None:
 def finetune(
     own: Labelled, real: Labelled | None, tokenise: Tokenise, base: Path, recipe: Recipe, log: Log = print
 ) -> TierNet:
-    """Fit the weights in `base` to `own` and `real`, then gently to `real` and some of `own`; a net per seed,
-    averaged weight by weight. Without `real` there is the first stage only.
-    """
-    rows = own if real is None else together(own, real, recipe.real_weight[0])
+    """Fit the weights in `base` to `own` and `real`: a net per seed, averaged weight by weight."""
+    rows = own if real is None else together(own, real, recipe.real_weight)
     soup: TierNet | None = None
     for count, seed in enumerate(recipe.seeds, 1):
         torch.manual_seed(recipe.seeds[0])  # one first head for all, or strangers would be averaged
-        net = TierNet(base, own.targets.shape[1], recipe)
-        net = fit_stage(net, rows, recipe.mixed, tokenise, recipe, seed, log)
-        if real is not None:
-            some = together(last(own, recipe.closing_own), real, recipe.real_weight[1])
-            net = fit_stage(net, some, recipe.closing, tokenise, recipe, seed, log)
+        net = train(TierNet(base, own.targets.shape[1], recipe), rows, tokenise, recipe, seed, log)
         if soup is None:
             soup = net
         else:
@@ -294,12 +277,6 @@ def finetune(
     if soup is None:
         raise ValueError("a recipe needs at least one seed")
     return soup
-
-
-def last(rows: Labelled, share: float) -> Labelled:
-    """The last `share` of `rows`: the file grows at its end, and what came later was written closer to real prompts."""
-    start = len(rows.texts) - round(share * len(rows.texts))
-    return Labelled(rows.texts[start:], rows.targets[start:], rows.weights[start:])
 
 
 def together(own: Labelled, real: Labelled, real_weight: float) -> Labelled:
