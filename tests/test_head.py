@@ -11,7 +11,18 @@ from sklearn.linear_model import LogisticRegression
 from router import features
 from router.artifacts import ArtifactError
 from router.fitting import cross_validate, fit_head, near_duplicate_groups, stratified_folds
-from router.head import Floats, Head, Ints, Prior, balanced_weights, fit, fit_temperature, loss_gradient, softmax
+from router.head import (
+    Floats,
+    Head,
+    Ints,
+    Prior,
+    balanced_weights,
+    cautious_temperature,
+    fit,
+    fit_temperature,
+    loss_gradient,
+    softmax,
+)
 
 CLASSES = 4
 LABELS = ("simple", "medium", "complex", "reasoning")
@@ -81,6 +92,21 @@ def test_the_temperature_undoes_overconfidence() -> None:
     weights, bias = fit(inputs, targets, CLASSES, 1.0)
     logits = inputs @ weights + bias
     assert fit_temperature(3 * logits, targets) == pytest.approx(3 * fit_temperature(logits, targets), rel=1e-3)
+
+
+def test_the_cautious_temperature_is_higher_with_few_rows_and_the_likeliest_with_many() -> None:
+    rng = np.random.default_rng(4)
+
+    def excess(count: int) -> float:
+        logits = rng.normal(size=(count, 4)) * 3
+        chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        targets = np.array([rng.choice(4, p=row) for row in chances], dtype=np.intp)
+        return cautious_temperature(logits, targets) / fit_temperature(logits, targets)
+
+    few, many = excess(100), excess(20_000)
+    assert 1.1 < few < 2.01
+    assert 1.0 <= many < 1.05
+
 
 
 def test_folds_are_stratified_and_keep_groups_whole() -> None:
