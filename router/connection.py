@@ -15,14 +15,14 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 # What a reader does not take is left in the socket from here on: the provider is slowed, not our memory filled.
 HIGH_WATER_BYTES = 128 * 1024
+# The same for everything else that is no body: heads of interim answers, what frames the chunks, trailers.
 MAX_HEAD_BYTES = 64 * 1024
+# Repeated headers of one name, joined: putting together tens of thousands would take longer than receiving them.
+_MAX_JOINED_CHARS = 16 * 1024
 # Larger bodies go out in pieces of this size, so that other requests get their turn in between.
 PIECE_BYTES = 256 * 1024
 
-
 _NEVER = float("inf")
-# Timers fire a little early at times.
-_CLOCK_SECONDS = 0.001
 
 
 class Broken(Exception):
@@ -49,11 +49,13 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_at_end",
         "_deadline",
-        "_error",
-        "_head_bytes",
+        "_fires",
+        "_framing",
         "_heard",
         "_home",
         "_idle_seconds",
+        "_is_full",
+        "_late",
         "_loop",
         "_parser",
         "_parts",
@@ -64,7 +66,7 @@ class Connection(asyncio.Protocol):
         "_to_eof",
         "_transport",
         "_waiter",
-        "_writable",
+        "_why",
         "has_head",
         "headers",
         "is_idle",
@@ -77,11 +79,11 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._idle_seconds = self._deadline = _NEVER
-        self._heard = 0.0
+        self._heard = self._fires = 0.0
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
+        self._is_full = False  # what goes out does not get away as fast as it is written
         self._parts: deque[bytes] = deque()
         self.is_open = False
         self.is_idle = True
@@ -91,18 +93,19 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
         self.has_head = False
-        self._head_bytes = 0
+        self._framing = 0  # bytes since the last ones of a body
         self._size = 0  # of what waits in `_parts`
         self._paused = False
         self._to_eof = False  # the end of the connection is the end of the answer
         self._at_end = False
         self._reusable = False
-        self._error: BaseException | None = None
+        self._why = ""  # why the rest of the answer never comes
+        self._late = False  # the time is up that `expect` gave
 
     # --- the exchange
 
     async def send(self, head: bytes, body: bytes) -> None:
-        """One request. Raises `Broken` if the connection is gone."""
+        """One request; an answer ends it, whole or not. Raises `Broken` where the connection is gone, and `Silence`."""
         transport = self._transport
         if transport is None or not self.is_open:
             raise Broken("closed")
@@ -116,24 +119,23 @@ class Connection(asyncio.Protocol):
             if self.has_head:  # refused before it was all there
                 self._reusable = False
                 return
+            self._check()
             transport.write(body[start : start + PIECE_BYTES])
-            if self._writable is not None:
-                await self._writable
-            else:
-                await asyncio.sleep(0)
-            if self._error is not None:
-                raise self._error
+            await asyncio.sleep(0)
+            while self._is_full and not self.has_head:
+                self._check()
+                await self._more()
 
     def expect(self, idle: float, deadline: float) -> None:
         """From now on no wait may take longer than `idle` seconds, nor last past `deadline` (loop time)."""
+        self._late = False
         self._idle_seconds, self._deadline, self._heard = idle, deadline, self._loop.time()
         self._watch()
 
     async def head(self) -> None:
-        """Waits for the response's status and headers. Raises `Broken`."""
+        """Waits for the response's status and headers. Raises `Broken` and `Silence`."""
         while not self.has_head:
-            if self._error is not None:
-                raise self._error
+            self._check()
             await self._more()
 
     @property
@@ -142,15 +144,20 @@ class Connection(asyncio.Protocol):
         return self._at_end
 
     async def next(self) -> bytes:
-        """What has come of the body; b"" at its end. Raises `Broken` where the end never comes."""
+        """What has come of the body; b"" at its end. Raises `Broken` where the end never comes, and `Silence`."""
         while True:
             if self._parts:
                 return self.take()
             if self._at_end:
                 return b""
-            if self._error is not None:
-                raise self._error
+            self._check()
             await self._more()
+
+    async def turn(self) -> None:
+        """Everything else gets its turn: for readers that make much out of the little that came."""
+        await asyncio.sleep(0)
+        if self._late:
+            raise Silence
 
     def take(self) -> bytes:
         """All that waits, without waiting for more."""
@@ -167,11 +174,18 @@ class Connection(asyncio.Protocol):
         """The exchange is over: the connection goes home if its answer is whole, and is cut off otherwise."""
         if self.is_idle:
             return
-        if self._at_end and self._reusable and self.is_open:
+        transport = self._transport
+        if (
+            self._at_end
+            and self._reusable
+            and self.is_open
+            and transport is not None
+            and not transport.get_write_buffer_size()  # answered, and yet not all of the request was taken
+        ):
             self._parts.clear()
-            if self._paused and self._transport is not None:
+            if self._paused:
                 self._paused = False
-                self._transport.resume_reading()
+                transport.resume_reading()
             self.is_idle = True
             self._idle_seconds = self._deadline = _NEVER
             self._home.take_back(self)
@@ -182,8 +196,13 @@ class Connection(asyncio.Protocol):
         self.is_idle = True
         self.is_open = False
         self._parts.clear()
-        if self._transport is not None:
-            self._transport.abort()
+        self._cut("closed")
+
+    def _check(self) -> None:
+        if self._why:
+            raise Broken(self._why)
+        if self._late:
+            raise Silence
 
     async def _more(self) -> None:
         if self.has_head:
@@ -195,9 +214,9 @@ class Connection(asyncio.Protocol):
             self._waiter = None
 
     def _wake(self) -> None:
-        for waiter in (self._waiter, self._writable):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # One timer for a connection's life, which looks when it fires whether it is needed any more: a timer for every
     # request costs microseconds, and one for every chunk more than the chunk.
@@ -205,24 +224,24 @@ class Connection(asyncio.Protocol):
     def _watch(self) -> None:
         limit = min(self._heard + self._idle_seconds, self._deadline)
         if self._timer is not None:
-            if self._timer.when() <= limit:
+            if self._fires <= limit:
                 return
             self._timer.cancel()
             self._timer = None
         if limit < _NEVER:
+            self._fires = limit
             self._timer = self._loop.call_at(limit, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        if self.is_idle:
-            return
-        now = self._loop.time() + _CLOCK_SECONDS
-        if self._waiter is None and self._writable is None and now < self._deadline:
-            self._heard = self._loop.time()
+        now = self._loop.time()  # timers fire a little early at times: then `_watch` sets another
+        waiter = self._waiter
+        if (waiter is None or waiter.done()) and now < self._deadline:
+            self._heard = now
         if now < min(self._heard + self._idle_seconds, self._deadline):
             self._watch()
-        elif self._error is None:
-            self._error = Silence()
+        else:
+            self._late = True
             self._wake()
 
     # --- asyncio.Protocol
@@ -238,15 +257,14 @@ class Connection(asyncio.Protocol):
         if self._at_end:  # bytes behind an answer would be taken for the next one's
             self._reusable = False
             return
-        if not self.has_head:
-            self._head_bytes += len(data)
+        self._framing += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._cut(f"malformed HTTP ({type(error).__name__})")
             return
-        if not self.has_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._cut(f"more than {MAX_HEAD_BYTES} bytes of headers")
+        if self._framing > MAX_HEAD_BYTES and not self._at_end:
+            self._cut(f"more than {MAX_HEAD_BYTES} bytes of {'framing' if self.has_head else 'headers'}")
             return
         if self._size > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
@@ -254,32 +272,35 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def eof_received(self) -> bool:
+        """The other side has ended what it says: unlike a connection that is lost, this can be an answer's end."""
+        self.is_open = False
+        if self.has_head and self._to_eof and not self._why:
+            self._at_end = True
+        elif not self._at_end and not self._why:
+            self._why = "closed"
+        self._wake()
         return False  # the transport closes itself, and `connection_lost` follows
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_open = False
         self._parser = None  # it refers back to us
-        if not self._at_end:
-            if exc is None and self.has_head and self._to_eof and self._error is None:
-                self._at_end = True
-            elif self._error is None:
-                self._error = Broken("closed" if exc is None else type(exc).__name__)
+        if not self._at_end and not self._why:
+            self._why = "closed" if exc is None else type(exc).__name__
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._wake()
 
     def pause_writing(self) -> None:
-        self._writable = self._loop.create_future()
+        self._is_full = True
 
     def resume_writing(self) -> None:
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
+        self._is_full = False
+        self._wake()
 
     def _cut(self, why: str) -> None:
-        if self._error is None:
-            self._error = Broken(why)
+        if not self._at_end and not self._why:
+            self._why = why
         self._reusable = False
         if self._transport is not None:
             self._transport.abort()
@@ -297,6 +318,8 @@ class Connection(asyncio.Protocol):
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         known = self.headers.get(key)
+        if known is not None and len(known) > _MAX_JOINED_CHARS:
+            raise ValueError(key)
         self.headers[key] = text if known is None else f"{known}, {text}"
 
     def on_headers_complete(self) -> None:
@@ -306,15 +329,18 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             return
+        coding = self.headers.get("transfer-encoding", "").strip().lower()
+        if coding not in ("", "chunked", "identity"):
+            raise ValueError(coding)  # packed, and nobody asked for it: not to be taken for the body
         self.status = status
         self.has_head = True
         self._reusable = self._parser.should_keep_alive()
-        chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
-        self._to_eof = not chunked and "content-length" not in self.headers
+        self._to_eof = coding != "chunked" and "content-length" not in self.headers
 
     def on_body(self, data: bytes) -> None:
         if self._at_end:
             return
+        self._framing = 0
         self._parts.append(data)
         self._size += len(data)
 

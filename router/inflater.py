@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 
 from router.connection import Broken, Connection
 
 # Unpacked at a time, however little was sent for it.
 _PIECE_BYTES = 256 * 1024
+_HEADER_BYTES = 2
 
 
 class Inflater:
@@ -17,38 +19,52 @@ class Inflater:
         """`encoding`: the header's value. Raises `Broken` at `next` for what we did not ask for and cannot read."""
         self._encoding = encoding.strip().lower()
         self._packed = b""
-        self._object = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, by its first bytes
-        self._began = False
+        self._object: zlib._Decompress | None = None
 
     async def next(self, connection: Connection) -> bytes:
-        """The next unpacked bytes; b"" at the end. Raises `Broken` (cut, damaged, another encoding)."""
+        """The next unpacked bytes; b"" at the end. Raises `Broken` (cut, damaged, another encoding), and `Silence`."""
         if self._encoding not in ("gzip", "x-gzip", "deflate"):
-            raise Broken(f"content-encoding {self._encoding[:30]!r}")
+            raise Broken("a content-encoding that was not asked for")  # not by its name, which may quote a key
         while True:
-            if not self._packed:
-                self._packed = await connection.next()
-                if not self._packed:
-                    if self._began and not self._object.eof:
-                        raise Broken("packed data that ends too early")
-                    return b""
-            data = self._unpack()
+            if self._object is not None and self._packed:
+                await connection.turn()  # nothing of this waits for the network: the loop would stand still
+            else:
+                came = await connection.next()
+                if not came:
+                    return self._end()
+                self._packed += came
+                if self._object is None:
+                    if len(self._packed) < _HEADER_BYTES:
+                        continue
+                    self._object = zlib.decompressobj(_window_bits(self._encoding, self._packed))
+            data = self._unpack(self._object)
             if data:
                 return data
 
-    def _unpack(self) -> bytes:
-        if self._object.eof:  # gzip allows several members in a row; no server sends them, a bomb may
+    def _unpack(self, opened: zlib._Decompress) -> bytes:
+        if opened.eof:  # gzip allows several members in a row; no server sends them, a bomb may
             raise Broken("data behind the end of the packed data")
-        packed = self._packed
         try:
-            data = self._object.decompress(packed, _PIECE_BYTES)
+            data = opened.decompress(self._packed, _PIECE_BYTES)
         except zlib.error:
-            if self._began or self._encoding != "deflate":
-                raise Broken("damaged packed data") from None
-            self._object = zlib.decompressobj(-zlib.MAX_WBITS)  # "deflate" without its wrapper, as old servers send it
-            try:
-                data = self._object.decompress(packed, _PIECE_BYTES)
-            except zlib.error:
-                raise Broken("damaged packed data") from None
-        self._began = True
-        self._packed = self._object.unused_data if self._object.eof else self._object.unconsumed_tail
+            raise Broken("damaged packed data") from None
+        self._packed = opened.unused_data if opened.eof else opened.unconsumed_tail
         return data
+
+    def _end(self) -> bytes:
+        opened = self._object
+        if opened is None and not self._packed:
+            return b""  # no body, and nothing to unpack
+        data = b""
+        if opened is not None and not opened.eof:
+            with suppress(zlib.error):  # without a checksum behind it, the last of what was unpacked can be inside yet
+                data = opened.flush()
+        if opened is None or not opened.eof:
+            raise Broken("packed data that ends too early")
+        return data
+
+
+def _window_bits(encoding: str, start: bytes) -> int:
+    """What zlib is told: gzip and zlib it knows by themselves, "deflate" without its wrapper has no mark of its own."""
+    is_wrapped = start[0] & 15 == zlib.DEFLATED and int.from_bytes(start[:2], "big") % 31 == 0  # RFC 1950, 2.2
+    return -zlib.MAX_WBITS if encoding == "deflate" and not is_wrapped else zlib.MAX_WBITS | 32

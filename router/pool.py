@@ -41,6 +41,7 @@ class Shelf:
         self.origin = origin
         self._loop = loop
         self._kept: list[_Kept] = []
+        self._closed = False
 
     def take(self) -> Connection | None:
         """The youngest that is still open."""
@@ -52,16 +53,26 @@ class Shelf:
         return None
 
     def take_back(self, connection: Connection) -> None:
+        if self._closed:
+            connection.abort()
+            return
         self._kept.append(_Kept(self._loop.time(), connection))
 
     def sweep(self, idle: float) -> None:
         """Closes what was not used for `idle` seconds, and forgets what the other side closed."""
         oldest = self._loop.time() - idle
-        kept = [one for one in self._kept if one.connection.is_open and one.since > oldest]
+        kept: list[_Kept] = []
         for one in self._kept:
-            if one not in kept:
+            if one.connection.is_open and one.since > oldest:
+                kept.append(one)
+            else:
                 one.connection.abort()
         self._kept = kept
+
+    def close(self) -> None:
+        """From now on nothing is kept: what still is in use is closed once it comes back."""
+        self._closed = True
+        self.sweep(0.0)
 
 
 class Pool:
@@ -82,30 +93,32 @@ class Pool:
         return found
 
     async def connect(self, shelf: Shelf, timeout: float) -> Connection:
-        """A new connection. Raises `OSError`, `ssl.SSLError`, or `TimeoutError` after `timeout` seconds."""
+        """A new connection. Raises `OSError`: `ssl.SSLError`, or `TimeoutError` after `timeout` seconds."""
         host, port, tls = shelf.origin
-        async with asyncio.timeout(timeout):
-            addresses = await self._resolve(host, port)
-            sock = await aiohappyeyeballs.start_connection(
-                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=self._loop
-            )
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                _, connection = await self._loop.create_connection(
-                    lambda: Connection(shelf, self._loop),
-                    sock=sock,
-                    ssl=self._context() if tls else None,
-                    server_hostname=host if tls else None,
-                )
-            except BaseException:
-                sock.close()
-                raise
+        try:
+            async with asyncio.timeout(timeout):
+                sock = await self._reach(host, port)
+                try:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    _, connection = await self._loop.create_connection(
+                        lambda: Connection(shelf, self._loop),
+                        sock=sock,
+                        ssl=self._context() if tls else None,
+                        server_hostname=host if tls else None,
+                    )
+                except BaseException:
+                    sock.close()
+                    raise
+        except OSError:
+            raise
+        except (ValueError, RuntimeError) as error:  # a name that can be none; uvloop's word for a socket in use
+            raise OSError(str(error)) from error
         return connection
 
     async def close(self) -> None:
         self._sweeper.cancel()
         for shelf in self._shelves.values():
-            shelf.sweep(0.0)
+            shelf.close()
         for _, task in self._known.values():
             task.cancel()
         await asyncio.sleep(0)  # the transports get their turn to close
@@ -115,18 +128,32 @@ class Pool:
             shelf.sweep(IDLE_SECONDS)
         self._sweeper = self._loop.call_later(IDLE_SECONDS / 2, self._sweep)
 
+    async def _reach(self, host: str, port: int) -> socket.socket:
+        addresses = await self._resolve(host, port)
+        try:
+            return await aiohappyeyeballs.start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, loop=self._loop
+            )
+        except BaseException:
+            self._known.pop((host, port), None)  # the name may have moved; timeouts come as a cancellation
+            raise
+
     async def _resolve(self, host: str, port: int) -> Addresses:
         """The addresses of `host`: asked once for all that wait for them, and again after DNS_SECONDS."""
         now = self._loop.time()
         until, task = self._known.get((host, port), (0.0, None))
         if task is None or now >= until:
             task = self._loop.create_task(self._look_up(host, port))
+            task.add_done_callback(lambda done: self._looked_up(host, port, done))
             self._known[host, port] = (now + DNS_SECONDS, task)
-        try:
-            return await asyncio.shield(task)  # one caller that gives up must not take the answer from the rest
-        except OSError:
-            self._known.pop((host, port), None)
-            raise
+        return await asyncio.shield(task)  # one caller that gives up must not take the answer from the rest
+
+    def _looked_up(self, host: str, port: int, task: asyncio.Task[Addresses]) -> None:
+        # Here, as all callers may have given up by now. A failure is told to those that wait for it, and forgotten.
+        if task.cancelled() or task.exception() is not None:
+            _, known = self._known.get((host, port), (0.0, None))
+            if known is task:
+                del self._known[host, port]
 
     async def _look_up(self, host: str, port: int) -> Addresses:
         try:
