@@ -112,7 +112,7 @@ class Upstream:
         )  # fmt: skip
         connection = route.shelf.take()
         if connection is None:
-            patience = min(target.connect_timeout, until - self._loop.time())
+            patience = max(0.0, min(target.connect_timeout, until - self._loop.time()))
             try:
                 connection = await self._pool.connect(route.shelf, patience)
             except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
@@ -169,6 +169,7 @@ def _header_lines(headers: Mapping[str, str]) -> bytes:
 
 class _HttpResponse:
     __slots__ = (
+        "_closed",
         "_connection",
         "_inflater",
         "_target",
@@ -182,7 +183,8 @@ class _HttpResponse:
         self.status = connection.status
         self.headers: Mapping[str, str] = connection.headers
         packed = connection.headers.get("content-encoding")  # not asked for, and sent all the same by some proxies
-        self._inflater = Inflater(packed) if packed and packed != "identity" else None
+        self._inflater = Inflater(packed) if packed and packed.lower() != "identity" else None
+        self._closed = False
 
     def received(self, limit: int = MAX_RESPONSE_BYTES) -> bytes | None:
         if not self._connection.is_whole or self._inflater is not None:
@@ -227,14 +229,17 @@ class _HttpResponse:
         self._connection.expect(idle, deadline)
 
     async def finish(self) -> None:
-        if not self._connection.is_whole:
-            self._connection.expect(_DRAIN_SECONDS, _NEVER)
+        if not self._closed and not self._connection.is_whole:
+            self._connection.expect(_DRAIN_SECONDS, asyncio.get_running_loop().time() + _DRAIN_SECONDS)
             with suppress(Broken, Silence):
-                await self._connection.next()
-        self._connection.close()
+                while await self._connection.next():
+                    pass
+        self.close()
 
     def close(self) -> None:
-        self._connection.close()
+        if not self._closed:  # once it is back in the pool it may be somebody else's
+            self._closed = True
+            self._connection.close()
 
 
 class _EmbeddedResponse:

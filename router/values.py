@@ -83,4 +83,8 @@ def url(raw: str) -> str:
     if parts.username or parts.password:
         raise ValueError("a URL without user and password in it; the key has a variable of its own")
     _ = parts.port  # raises ValueError by itself
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("a URL whose host can be a host's name") from None
     return raw.rstrip("/")

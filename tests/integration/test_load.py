@@ -116,7 +116,8 @@ async def test_a_worker_killed_under_load_takes_only_its_own_streams(spawn: Spaw
     async with Talker() as talker, AsyncExitStack() as stack:
         talker.words, talker.pause = 30, 0.05
         process = await spawn(tier_env("simple", talker), "--workers", "2")
-        await process.until(lambda: _is(len(process.children()) == 2))
+        await process.until(lambda: _is(len(process.children()) == 2 and all(map(serves, process.children()))))
+        await asyncio.sleep(0.3)
         names = [f"stream-{number}" for number in range(60)]
         clients = [await stack.enter_async_context(aiohttp.ClientSession()) for _ in names]
         talking = [
@@ -137,6 +138,11 @@ async def test_a_worker_killed_under_load_takes_only_its_own_streams(spawn: Spaw
         async with process.client.get(process.url + "/metrics") as response:
             text = await response.text()
         assert "virtusoul_in_flight 0.0" in text, "the dead worker's requests are in flight no more"
+
+
+def serves(pid: int) -> bool:
+    """Whether the worker has begun to serve: it holds metrics of its own. Until then the other one takes everything."""
+    return f"_{pid}.db" in Path(f"/proc/{pid}/maps").read_text()
 
 
 async def _is(value: bool) -> bool:
