@@ -54,7 +54,7 @@ def test_the_admin_key_defaults_to_the_key() -> None:
         ("ROUTING_BIAS", "2"), ("CONFIDENCE_THRESHOLD", "60"), ("WORKERS", "0"), ("LOW_CONFIDENCE_TIER", "huge"),
         ("TIERS", "a,a"), ("TIERS", "ok,not ok"), ("MEDIUM_PROVIDER", "opanai"), ("MEDIUM_FALLBACKS", "huge"),
         ("MEDIUM_CAPABILITIES", "flying"), ("MEDIUM_CONTEXT_WINDOW", "big"), ("MEDIUM_BASE_URL", "ftp://x"),
-        ("MEDIUM_BASE_URL", "https://user:pass@x/v1"), ("MEDIUM_BASE_URL", "https://x/v1?key=1"),
+        ("MEDIUM_BASE_URL", "https://user:pass@x/v1"), ("MEDIUM_BASE_URL", "https://x/v1?key=1"), ("MEDIUM_BASE_URL", "http://a..b/v1"),
         ("MEDIUM_API_KEY", "two\nlines"), ("MEDIUM_INPUT_PRICE", "free"), ("MEDIUM_MODLE", "x"), ("MEDIUM_TIMEOUT", "5"),
         ("CASCADE", "maybe"), ("MODEL_NAME", "simple"),
     ],
