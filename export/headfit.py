@@ -27,7 +27,7 @@ LABELS = ("simple", "medium", "complex", "reasoning")
 L2_CANDIDATES = (10.0, 30.0, 100.0, 300.0)
 # The mix of tiers that the fit weighs the examples to. They are richer in hard prompts than real traffic (0.30, 0.55,
 # 0.085, 0.065), so that each kind is well covered; unweighted, too much would go to the expensive tiers. `complex`
-# stays above its share of the traffic: called medium, it gets an answer that is too weak, and it is called so too often.
+# stays above its share of the traffic: called medium, as it is too often, it gets an answer that is too weak.
 NATURAL_MIX = {"simple": 0.285, "medium": 0.51, "complex": 0.14, "reasoning": 0.065}
 # What a prompt that somebody really sent counts beside one that we wrote: ours are many and tidy, theirs few and what
 # matters. Above 3 the loss on prompts kept out still falls a little, above 10 it rises.

@@ -108,7 +108,6 @@ def test_the_cautious_temperature_is_higher_with_few_rows_and_the_likeliest_with
     assert 1.0 <= many < 1.05
 
 
-
 def test_folds_are_stratified_and_keep_groups_whole() -> None:
     rng = np.random.default_rng(2)
     targets = rng.choice(CLASSES, 500, p=[0.3, 0.5, 0.12, 0.08]).astype(np.intp)

@@ -260,6 +260,9 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+# A count as a reader of English expects it: in full, or in thousands from a hundred of them on.
+SHORTENED = """new Intl.NumberFormat('en', {0} < 100000 ? {{}} : {{notation: 'compact', maximumFractionDigits: 1}}).format({0})"""
+
 # --- what is seen ----------------------------------------------------------------------------------------------------
 
 
@@ -285,7 +288,9 @@ async def test_numbers_appear(browser: str, start_router: Start, fake: FakeOpenA
         await page.until(LIVE)
         text = await page.text()
         # The process's counters go on from the tests before this one, and the page shortens large numbers.
-        shown = [await page.evaluate(f"count({total})") for total in (requests, prompt + completion, requests + 1)]
+        shown = [
+            await page.evaluate(SHORTENED.format(total)) for total in (requests, prompt + completion, requests + 1)
+        ]
         assert f"{shown[0]} since the router started" in text
         assert f"{shown[1]} in all" in text
         for words in (
