@@ -120,9 +120,10 @@ async def test_a_worker_killed_under_load_takes_only_its_own_streams(spawn: Spaw
         await asyncio.sleep(0.3)
         names = [f"stream-{number}" for number in range(60)]
         clients = [await stack.enter_async_context(aiohttp.ClientSession()) for _ in names]
-        talking = [
-            asyncio.create_task(listen(process, client, name)) for client, name in zip(clients, names, strict=True)
-        ]
+        talking = []
+        for client, name in zip(clients, names, strict=True):
+            talking.append(asyncio.create_task(listen(process, client, name)))
+            await asyncio.sleep(0.01)  # of connections that come all at once, the worker that wakes first takes most
         await process.until(lambda: _is(len(talker.requests) == len(names)))
         os.kill(process.children()[0], signal.SIGKILL)
         heard: list[Any] = await asyncio.gather(*talking, return_exceptions=True)
