@@ -2,7 +2,7 @@
 
 The bytes are parsed by llhttp (`httptools`); here is what it leaves to its user: where an answer ends, and that one
 which was cut is never taken for whole (RFC 9112, 6.3 and 8). A general client spends most of a short call's time on
-cookies, redirects, proxies and sessions, none of which a router's way out has; see bench/results for the difference.
+cookies, redirects, proxies and sessions, none of which a router's way out has.
 """
 
 from __future__ import annotations

@@ -30,8 +30,6 @@ LIMITS = {
 _SLOW_SECONDS = 5.0  # a late first token: beyond FIRST_TOKEN_TIMEOUT
 # TIMEOUT, and what a busy machine may add. Whatever takes longer is stuck.
 _PATIENCE_SECONDS = 30.0
-# The clients share the machine with the router: more than this and they would be what is tested.
-_MOST_PER_SECOND = 250.0
 _LEAST_SECONDS = 6.0
 _SAMPLES = 400
 _SETTLE_SECONDS = 5.0
@@ -51,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     seconds = args.minutes * 60
     if seconds < _LEAST_SECONDS:
         raise BenchError(f"a soak of less than {_LEAST_SECONDS:g} s says nothing")
-    rate = args.rate or min(_MOST_PER_SECOND, capacity(args.workers) / 2)
+    rate = args.rate or capacity(args.workers) / 2
     print(f"{rate:.0f} requests/s for {args.minutes:g} minutes, a new fault every second", flush=True)
     with FaultyUpstream() as upstream, Router(upstream.url, workers=args.workers, settings=LIMITS) as router:
         seen = uvloop.run(_load(router, rate, seconds))
