@@ -170,6 +170,7 @@ async def ready(request: web.Request) -> web.StreamResponse:
 
 async def show_metrics(request: web.Request) -> web.StreamResponse:
     """`GET /metrics`: Prometheus text format, summed over workers."""
+    request.app[SERVICE].show_in_flight()
     text = await asyncio.to_thread(metrics.exposition)
     return web.Response(body=text, headers={"content-type": metrics.CONTENT_TYPE})
 

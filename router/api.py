@@ -24,7 +24,7 @@ from router.policy import Plan
 from router.prompt import text_to_classify
 from router.providers.dialect import Reply, Usage
 from router.routing import route
-from router.service import SERVICE, Service
+from router.service import Service
 
 log = logging.getLogger("router.api")
 
@@ -42,7 +42,7 @@ class Exchange:
         self.service = service
         self.settings: Settings = service.settings  # as they were when the request came
         self.record = Record(request_id=request_id(request.headers), endpoint=request.path)
-        self.deadline = asyncio.get_running_loop().time() + self.settings.timeout
+        self.deadline = service.loop.time() + self.settings.timeout
         self.chat: Chat | None = None
         self.plan: Plan | None = None
         self.downstream: Downstream | None = None
@@ -72,7 +72,7 @@ class Exchange:
             self._observe()
 
     async def _serve(self) -> web.StreamResponse:
-        raw = await read_body(self.request)
+        raw = await read_body(self.request, self.settings.max_body_bytes)
         self.record.received = perf_counter()
         chat = self.chat = self.door.parse(raw)
         if chat.native is not None:
@@ -190,7 +190,8 @@ class Exchange:
             return
         record = self.record
         record.prompt_tokens, record.completion_tokens, record.cached_tokens = usage
-        record.cost = cost(self.settings, record.tier, usage)
+        if self.settings.has_prices:
+            record.cost = cost(self.settings, record.tier, usage)
 
     def _observe(self) -> None:
         record = self.record
@@ -203,24 +204,24 @@ class Exchange:
         self.service.request_log.add(record, text_to_classify(self.chat.messages) if shown and self.chat else None)
 
 
-def cost(settings: Settings, tier: str, usage: Usage) -> dict[str, float]:
-    """USD for `usage` at the tier's prices, and at those of the strongest tier that has prices; {} without prices."""
+def cost(settings: Settings, tier: str, usage: Usage) -> tuple[float, float] | None:
+    """USD for `usage` at the tier's prices, and at those of the strongest tier that has prices; None without prices."""
     target = settings.targets.get(tier)
     priced = [t for t in settings.targets.values() if t.input_price is not None or t.output_price is not None]
     if target is None or target not in priced:
-        return {}
-    strongest = priced[-1]
-    return {
-        at: (usage.prompt * (t.input_price or 0.0) + usage.completion * (t.output_price or 0.0)) / 1e6
-        for at, t in (("actual", target), ("strongest", strongest))
-    }
+        return None
+    actual, strongest = (
+        (usage.prompt * (one.input_price or 0.0) + usage.completion * (one.output_price or 0.0)) / 1e6
+        for one in (target, priced[-1])
+    )
+    return actual, strongest
 
 
-def routed(door: Door) -> Handler:
-    """The handler of one door."""
+def routed(door: Door, service: Service) -> Handler:
+    """The handler of one door. It needs nothing of the request's application, so it can be called past it."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await Exchange(request, door, request.app[SERVICE]).run()
+        return await Exchange(request, door, service).run()
 
     return handle
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
@@ -12,22 +12,32 @@ from router.classifier import Classifier
 from router.config import Settings
 from router.dashboard import dashboard
 from router.doors import chat_completions, completions, messages, responses
+from router.doors.door import Door
 from router.http import Handler, endpoint, not_found, wrong_method
 from router.service import SERVICE, Service
+
+_DOORS: dict[str, Door] = {
+    "/v1/chat/completions": chat_completions.DOOR,
+    "/v1/messages": messages.DOOR,
+    "/v1/responses": responses.DOOR,
+    "/v1/completions": completions.DOOR,
+}
+# The routed endpoints by their exact paths: what is posted there need not be looked up in the application.
+STRAIGHT: web.AppKey[Mapping[str, Handler]] = web.AppKey("straight")
 
 
 def build(settings: Settings, classifier: Classifier) -> web.Application:
     """The application for one process. The service starts with it and is closed with it."""
     # aiohttp's own default of 1 MiB would refuse every request with an image in it.
     app = web.Application(client_max_size=settings.max_body_bytes)
-    app[SERVICE] = Service(settings, classifier)
+    service = app[SERVICE] = Service(settings, classifier)
     app[vectors.EMBEDDER] = vectors.LocalEmbedder()
     app.cleanup_ctx.append(_serving)
-    _add(app, "POST", "/v1/chat/completions", routed(chat_completions.DOOR))
-    _add(app, "POST", "/v1/messages", routed(messages.DOOR))
+    doors = {path: routed(door, service) for path, door in _DOORS.items()}
+    app[STRAIGHT] = doors
+    for path, handler in doors.items():
+        _add(app, "POST", path, handler)
     _add(app, "POST", "/v1/messages/count_tokens", endpoint(admin.count_tokens))
-    _add(app, "POST", "/v1/responses", routed(responses.DOOR))
-    _add(app, "POST", "/v1/completions", routed(completions.DOOR))
     _add(app, "POST", "/v1/embeddings", endpoint(vectors.create))
     _add(app, "GET", "/v1/models", endpoint(admin.models))
     _add(app, "GET", "/v1/models/{id}", endpoint(admin.model))

@@ -23,6 +23,7 @@ Need = Literal["tools", "vision", "json"]
 MAX_BRACKETS = 1_000_000
 _LARGE_BYTES = 1024 * 1024
 
+_NO_NEEDS: frozenset[Need] = frozenset()
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 # JSON strings and brackets: all that is needed to find a top-level key without rebuilding the document.
@@ -73,9 +74,11 @@ class Chat:
         response_format = self.body.get("response_format")
         if isinstance(response_format, dict) and response_format.get("type") in ("json_schema", "json_object"):
             found.add("json")
-        if any(_has_image(message.get("content")) for message in self.messages):
-            found.add("vision")
-        return frozenset(found)
+        for message in self.messages:
+            if _has_image(message.get("content")):
+                found.add("vision")
+                break
+        return frozenset(found) if found else _NO_NEEDS
 
     def with_model(self, model: str) -> bytes:
         """The body as sent with only the value of the top-level `model` replaced; megabytes are not rebuilt."""

@@ -105,6 +105,11 @@ class Settings:
         return {tier: serving for tier in self.tiers if (serving := self._serving(tier)) is not None}
 
     @cached_property
+    def has_prices(self) -> bool:
+        """Whether any tier's price is known."""
+        return any(t.input_price is not None or t.output_price is not None for t in self.targets.values())
+
+    @cached_property
     def has_windows(self) -> bool:
         """Whether any tier's context window is known."""
         return any(target.context_window is not None for target in self.targets.values())

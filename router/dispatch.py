@@ -77,7 +77,10 @@ def wait_before_retry(attempt: int, retry_after: float | None, jitter: Callable[
 
 
 class Dispatcher:
-    """Runs plans against the pool. One per process; `settings` is passed in, for it can be swapped."""
+    """Runs plans against the pool. One per process, made inside its loop.
+
+    `settings` is passed in, for it can be swapped.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Dispatcher:
         self._upstream = upstream
         self._health = health
         self._jitter = jitter
+        self._loop = asyncio.get_running_loop()  # asked for once: a look-up is a system call in Python 3.11
 
     async def run(self, chat: Chat, plan: Plan, settings: Settings, record: Record, deadline: float) -> Reply | Opened:
         """One committed answer. Raises `UpstreamError` when no target gave one, `NotConfigured` when there is none.
@@ -117,8 +121,8 @@ class Dispatcher:
             first_error = first_error or error
             if _TABLE[error.failure][1] is Move.STOP and reason != "circuit_open":
                 raise error
-            if remaining and asyncio.get_running_loop().time() < deadline:
-                record.fallbacks.append((target.tier, remaining[0].tier, reason))
+            if remaining and self._loop.time() < deadline:
+                record.fallbacks += ((target.tier, remaining[0].tier, reason),)
             else:
                 break
         assert first_error is not None  # noqa: S101 - the loop ran at least once
@@ -132,7 +136,6 @@ class Dispatcher:
         outgoing = dialect.request(chat, target)
         is_native = chat.native is not None and chat.native[0] == dialect.name
         record.dropped = outgoing.dropped if is_native else (*chat.lost, *outgoing.dropped)
-        loop = asyncio.get_running_loop()
         attempt = 0
         while True:
             attempt += 1
@@ -146,11 +149,11 @@ class Dispatcher:
                 if decide(error.failure, attempt=attempt, retries=retries) is not Move.RETRY:
                     raise
                 wait = wait_before_retry(attempt, error.retry_after, self._jitter)
-                if loop.time() + wait >= deadline or (has_fallback and wait > PATIENCE_WITH_FALLBACK):
+                if self._loop.time() + wait >= deadline or (has_fallback and wait > PATIENCE_WITH_FALLBACK):
                     raise
                 if not self._health.permit(target.tier, record):  # this failure opened the circuit
                     raise
-                record.retries.append((target.tier, error.failure.value))
+                record.retries += ((target.tier, error.failure.value),)
                 await asyncio.sleep(wait)
                 record.waited_seconds += wait
             else:
@@ -170,7 +173,7 @@ class Dispatcher:
     ) -> Reply | Opened:
         """One call of one target, up to the commit point."""
         began = perf_counter()
-        sent = asyncio.get_running_loop().time()
+        sent = self._loop.time()
         first = target.first_token_timeout
         silence = min(first, target.attempt_timeout) if chat.stream else target.attempt_timeout
         until = min(deadline, sent + silence)
@@ -191,7 +194,7 @@ class Dispatcher:
             return opened
         except TimeoutError:
             where = "did not answer" if response is None else "sent no content" if chat.stream else "was not done"
-            waited = asyncio.get_running_loop().time() - sent
+            waited = self._loop.time() - sent
             error = silent(target, f"{where} within {waited:.1f} s")
             error.ours = deadline - sent < silence * _FAIR_SHARE
             raise error from None
@@ -213,7 +216,7 @@ class Dispatcher:
     async def forward(self, target: Target, path: str, body: bytes, settings: Settings, record: Record) -> bytes:
         """One call of another endpoint of `target`, for what has no hub form. Raises `UpstreamError`."""
         dialect = dialect_for(target.vendor.dialect)
-        deadline = asyncio.get_running_loop().time() + settings.timeout
+        deadline = self._loop.time() + settings.timeout
         try:
             response = await self._upstream.send(
                 target, dialect, Outgoing(path, body), None, request_id=record.request_id, stream=False, until=deadline

@@ -34,13 +34,17 @@ _JSON = "application/json"
 _UNREADABLE = "invalid_body"
 
 
-async def read_body(request: web.Request) -> bytes:
-    """The request's JSON bytes. Raises `UnsupportedMedia`, `PayloadTooLarge` or `BadRequest`."""
+async def read_body(request: web.Request, limit: int | None = None) -> bytes:
+    """The request's JSON bytes, at most `limit` of them (MAX_BODY_MB where none is given).
+
+    Raises `UnsupportedMedia`, `PayloadTooLarge` or `BadRequest`.
+    """
     refuse_other_sites(request)
     kind = _kind(request)
     if kind and not _is_json(kind):
         raise UnsupportedMedia(f"The content type must be {_JSON}, not {kind[:100]!r}.", code="unsupported_media_type")
-    limit = request.app[SERVICE].settings.max_body_bytes
+    if limit is None:
+        limit = request.app[SERVICE].settings.max_body_bytes
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     try:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -85,18 +86,28 @@ class RequestLog:
             return
         level = "WARNING" if failed else "INFO"
         now = time.time()
-        fields = _fields(record, prompt)
+        fields = _fields(record)
         if self._json:
             moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
             line = orjson.dumps(
-                {"time": moment, "level": level, "logger": "router.access", "message": "request", **fields}
+                {
+                    "time": moment,
+                    "level": level,
+                    "logger": "router.access",
+                    "message": "request",
+                    "request_id": record.request_id,
+                    **fields,
+                    **({"prompt": prompt} if prompt else {}),
+                }
             )
         else:
             pairs = " ".join(
-                [f"{key}={value if type(value) is not str or _PLAIN(value) else _quoted(value)}"
-                 for key, value in fields.items()]
-            )  # fmt: skip
-            line = f"{self._moment(now)} {level:7} request {pairs}".encode("utf-8", "replace")
+                [f"{key}={_named(value) if type(value) is str else value}" for key, value in fields.items()]
+            )
+            said = f" prompt={_shown(prompt)}" if prompt else ""
+            line = (
+                f"{self._moment(now)} {level:7} request request_id={_shown(record.request_id)} {pairs}{said}"
+            ).encode("utf-8", "replace")
         if not self._held:
             asyncio.get_running_loop().call_later(self.FLUSH_SECONDS, self.flush)
         self._held.append(line + b"\n")
@@ -123,11 +134,10 @@ def _to_stderr(lines: bytes) -> None:
             lines = lines[os.write(2, lines) :]
 
 
-def _fields(record: Record, prompt: str | None) -> dict[str, Any]:
-    """What a line tells; what is empty is left out."""
+def _fields(record: Record) -> dict[str, Any]:
+    """What a line tells beside the request's id; what is empty is left out."""
     now = time.perf_counter()
     fields: dict[str, Any] = {
-        "request_id": record.request_id,
         "endpoint": record.endpoint,
         "status": record.status,
         "total_ms": round((now - record.started) * 1e3, 1),
@@ -157,8 +167,6 @@ def _fields(record: Record, prompt: str | None) -> dict[str, Any]:
         fields["dropped"] = ",".join(record.dropped)
     if record.error:
         fields["error"] = record.error
-    if prompt:
-        fields["prompt"] = prompt
     return fields
 
 
@@ -170,3 +178,7 @@ def _quoted(text: str) -> str:
 def _shown(value: Any) -> str:
     text = str(value)
     return text if type(value) is not str or _PLAIN(text) else _quoted(text)
+
+
+# Tiers, providers, endpoints, reasons: the same few names in every line.
+_named = lru_cache(maxsize=1024)(_shown)

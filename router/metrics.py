@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -128,12 +128,12 @@ class Record:
     waited_seconds: float = 0.0  # for upstreams and between retries, until the response started
     first_token: float | None = None
     attempts: int = 0
-    retries: list[tuple[str, str]] = field(default_factory=list)  # (tier, reason)
-    fallbacks: list[tuple[str, str, str]] = field(default_factory=list)  # (from, to, reason)
+    retries: tuple[tuple[str, str], ...] = ()  # (tier, reason)
+    fallbacks: tuple[tuple[str, str, str], ...] = ()  # (from, to, reason)
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
-    cost: Mapping[str, float] = field(default_factory=dict)  # "actual", "strongest" → USD
+    cost: tuple[float, float] | None = None  # USD: actual, and at the strongest tier's prices
     dropped: tuple[str, ...] = ()
     error: str = ""
 
@@ -144,12 +144,8 @@ class Record:
         return max(0.0, self.answered - (self.received or self.started) - self.waited_seconds)
 
 
-def request_started() -> None:
-    _in_flight.inc()
-
-
-def request_ended() -> None:
-    _in_flight.dec()
+def show_in_flight(count: int) -> None:
+    _in_flight.set(count)
 
 
 def observe(record: Record) -> None:
@@ -175,8 +171,10 @@ def observe(record: Record) -> None:
         _child(_tokens, tier, "completion").inc(record.completion_tokens)
     if record.cached_tokens:
         _child(_tokens, tier, "cached_prompt").inc(record.cached_tokens)
-    for at, usd in record.cost.items():
-        _child(_cost, tier, at).inc(usd)
+    if record.cost is not None:
+        actual, strongest = record.cost
+        _child(_cost, tier, "actual").inc(actual)
+        _child(_cost, tier, "strongest").inc(strongest)
     for where, reason in record.retries:
         _child(_retries, where, reason).inc()
     for origin, to, reason in record.fallbacks:

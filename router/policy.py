@@ -64,6 +64,8 @@ def plan(
             lacks = f"does not take {', '.join(missing)}" if missing else f"has a window below {tokens} tokens"
             reason = f"tier '{serving}' {lacks}"
             first = better
+    if not first.fallbacks:
+        return Plan((first,), wanted, mechanism, reason)
     fallbacks = _fallbacks(settings.targets, settings.serving, first, needs, tokens)
     if first.vendor.dialect == pinned_dialect:
         fallbacks = [target for target in fallbacks if target.vendor.dialect == pinned_dialect]
@@ -112,7 +114,7 @@ def _first_fit(
 
 
 def _missing(target: Target, needs: frozenset[Need]) -> list[str]:
-    return sorted(needs - target.capabilities)
+    return sorted(needs - target.capabilities) if needs else []
 
 
 def _fits(target: Target, tokens: int) -> bool:

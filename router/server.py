@@ -11,12 +11,13 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable
-from typing import Any
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, cast
 
 from aiohttp import web
 
-from router.app import build
+from router.app import STRAIGHT, build
 from router.classifier import Classifier
 from router.config import ConfigError, Settings
 from router.errors import BadRequest
@@ -32,6 +33,11 @@ MAX_LINE_BYTES = 8190
 _BACKLOG = 1024
 _HEARTBEAT_SECONDS = 1.0
 _DRAIN_POLL_SECONDS = 0.05
+# Requests leave next to no cycles behind: at Python's own 700, looking for them takes 2 % of a direct route's time.
+_GC_THRESHOLD = 5_000
+
+
+_Look = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class _Connection(web.RequestHandler):
@@ -82,12 +88,49 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server
+        server.request_handler = _past(self.app, server.request_handler)
         return server
 
 
 class _Server(web.Server):
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        loop = self._loop if sys.version_info >= (3, 12) else _InPlace(self._loop)
+        return _Connection(self, loop=cast(asyncio.AbstractEventLoop, loop), **self._kwargs)
+
+
+class _InPlace:
+    """The loop, but for one thing: a request is served within its connection's task, not in one of its own.
+
+    aiohttp makes a task for each request so that each has context variables of its own, which nothing here uses. From
+    Python 3.12 on such a task starts at once; before, the request waits for another round of the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.create_future, self.call_at, self.time = loop.create_future, loop.call_at, loop.time
+
+    def create_task(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return work if getattr(work, "__name__", "") == "_handle_request" else self._loop.create_task(work)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+def _past(app: web.Application, look_up: _Look) -> _Look:
+    """Posts to the routed endpoints go straight to them; `look_up`, the application's own way, takes the rest.
+
+    That way costs as much as parsing and checking a short chat.
+    """
+    doors = app[STRAIGHT]
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(request, web.Request)  # noqa: S101 - the application makes them
+        door = doors.get(request.raw_path)
+        if door is None or request.method != "POST" or "expect" in request.headers:
+            return await look_up(request)
+        return await door(request)
+
+    return handle
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -148,6 +191,7 @@ async def serve(
     # What start-up left alive lives as long as the process: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
     started()
     try:
         await _until(stop, heartbeat)

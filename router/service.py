@@ -28,6 +28,9 @@ log = logging.getLogger("router.service")
 
 # How often the models folder is looked at (one `stat`): a retraining elsewhere is followed within a second.
 WATCH_SECONDS = 0.5
+# From how many requests in flight on their gauge may lag behind, and by how many seconds.
+_SHOWN_AT_ONCE = 8
+_SHOWN_AFTER = 0.05
 
 
 class Service:
@@ -45,6 +48,8 @@ class Service:
         self.request_log = RequestLog(settings.log_level, settings.log_format)
         self.retraining = asyncio.Lock()
         self.probed = False
+        self._to_be_shown = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._upstream: Upstream | None = None
         self._dispatcher: Dispatcher | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -58,7 +63,13 @@ class Service:
     def models_dir(self) -> Path:
         return self.classifier.classifier.models_dir
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        assert self._loop is not None  # noqa: S101 - `start` ran before any request
+        return self._loop
+
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self.tracer = tracing.from_environment()
         self._upstream = Upstream()
         self._dispatcher = Dispatcher(self._upstream, self.health)
@@ -116,11 +127,24 @@ class Service:
         if self.draining or self.in_flight >= self.settings.max_concurrency:
             raise Overloaded("The router is at its limit of concurrent requests; try again shortly.")
         self.in_flight += 1
-        metrics.request_started()
+        self._in_flight_changed()
 
     def release_permit(self) -> None:
         self.in_flight -= 1
-        metrics.request_ended()
+        self._in_flight_changed()
+
+    def _in_flight_changed(self) -> None:
+        """The gauge follows at once, or under load a little later: every setting of it costs microseconds."""
+        if self.in_flight < _SHOWN_AT_ONCE or self._loop is None:
+            metrics.show_in_flight(self.in_flight)
+        elif not self._to_be_shown:
+            self._to_be_shown = True
+            self._loop.call_later(_SHOWN_AFTER, self.show_in_flight)
+
+    def show_in_flight(self) -> None:
+        """Sets the gauge to what is in flight now."""
+        self._to_be_shown = False
+        metrics.show_in_flight(self.in_flight)
 
     def show_build(self) -> None:
         encoder, head = self.classifier.classifier.versions

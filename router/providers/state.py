@@ -17,12 +17,17 @@ _MARKS = (b"thinking", b"thought_signature", b"reasoning_details")
 
 def pinned_dialect(chat: Chat) -> str | None:
     """The dialect that the conversation must stay with; None where any can go on with it."""
-    if not any(mark in chat.raw or (chat.native is not None and mark in chat.native[1]) for mark in _MARKS):
+    if not _is_marked(chat.raw) and not (chat.native is not None and _is_marked(chat.native[1])):
         return None
     for message in reversed(chat.messages):
         if message.get("role") == "assistant" and (pin := _pin(message)) is not None:
             return pin
     return None
+
+
+def _is_marked(raw: bytes) -> bool:
+    thinking, signature, details = _MARKS
+    return thinking in raw or signature in raw or details in raw
 
 
 def _pin(message: dict[str, Any]) -> str | None:
