@@ -156,7 +156,7 @@ def misrouted(stage: FirstStage, pinned: Sequence[Example]) -> npt.NDArray[np.bo
     found = [stage.classify(row.text.strip()) for row in pinned]
     return np.array(
         [
-            own is not None and stage.labels[int(own.argmax())] != row.tier
+            own is not None and stage.labels[own.index(max(own))] != row.tier
             for own, row in zip(found, pinned, strict=True)
         ],
         dtype=bool,

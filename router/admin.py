@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +193,14 @@ def _tier_table(settings: Settings) -> dict[str, Any]:
 
 
 def _classified(found: Classification) -> dict[str, Any]:
-    body = asdict(found)
-    body["latency_ms"] = round(found.latency_ms, 3)
-    return body
+    return {
+        "tier": found.tier,
+        "confidence": found.confidence,
+        "scores": found.scores,
+        "reasoning": found.reasoning,
+        "latency_ms": round(found.latency_ms, 3),
+        "flagged": found.flagged,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -54,9 +54,27 @@ class Classification:
     tier: str
     confidence: float
     scores: dict[str, float]
-    reasoning: str
     latency_ms: float
     flagged: bool
+    is_empty: bool = False  # there was no text to judge
+
+    @property
+    def reasoning(self) -> str:
+        """One sentence on why, for a person; made where somebody reads it."""
+        if self.is_empty:
+            return "There is no text to judge, so the cheapest tier will do."
+        tier, scores = self.tier, self.scores
+        likeness = _READS_LIKE.get(tier, f"the examples of the tier {tier}")
+        if len(scores) == 1:
+            return f"Reads like {likeness}."
+        best, second = sorted(scores, key=scores.__getitem__, reverse=True)[:2]
+        if tier != best:
+            return f"Could be {likeness} ({scores[tier]:.0%}); the bias prefers {tier} to {best} ({scores[best]:.0%})."
+        if self.flagged:
+            return (
+                f"Unsure: most like {likeness} ({scores[best]:.0%}), but {second} is possible ({scores[second]:.0%})."
+            )
+        return f"Reads like {likeness} ({scores[best]:.0%}); next is {second} ({scores[second]:.0%})."
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +198,12 @@ class Classifier:
             # Nor where it is less sure than the operator wants: the encoder may well be.
             if loaded.first is not None and lean == 0:
                 sure = loaded.first.classify(stripped)
-                if sure is not None and sure.max() >= self._threshold:
+                if sure is not None and max(sure) >= self._threshold:
                     results.append(self._classification(loaded.active.labels, sure, lean, started))
                     continue
             vector = head_input(loaded.encoder, stripped)
             self._remember(stripped, loaded.encoder, vector)
-            row = loaded.active.probabilities(vector[None, :])[0]
+            row = loaded.active.scores(vector)
             results.append(self._classification(loaded.active.labels, row, lean, started))
         return results
 
@@ -199,7 +217,7 @@ class Classifier:
             return None
         with contextlib.suppress(KeyError):  # another thread may just have dropped it
             self._recent.move_to_end(stripped)
-        row = loaded.active.probabilities(found[1][None, :])[0]
+        row = loaded.active.scores(found[1])
         return self._classification(loaded.active.labels, row, self._bias if bias is None else bias, started)
 
     def _remember(self, text: str, encoder: Encoder, vector: npt.NDArray[np.float32]) -> None:
@@ -210,17 +228,15 @@ class Classifier:
             with contextlib.suppress(KeyError):
                 self._recent.popitem(last=False)
 
-    def _classification(self, labels: tuple[str, ...], row: Floats, bias: float, started: float) -> Classification:
-        best = int(row.argmax())
-        chosen = best if bias == 0 else decide(row, bias)
-        flagged = bool(row[best] < self._threshold)
+    def _classification(self, labels: tuple[str, ...], row: list[float], bias: float, started: float) -> Classification:
+        top = max(row)
+        chosen = row.index(top) if bias == 0 else decide(np.array(row), bias)
         return Classification(
             tier=labels[chosen],
-            confidence=float(row[chosen]),
-            scores=dict(zip(labels, row.tolist(), strict=True)),
-            reasoning=_reasoning(labels, row, best, chosen, flagged),
+            confidence=row[chosen],
+            scores=dict(zip(labels, row, strict=True)),
             latency_ms=(time.perf_counter() - started) * 1e3,
-            flagged=flagged,
+            flagged=top < self._threshold,
         )
 
     def reload_if_changed(self) -> bool:
@@ -322,22 +338,7 @@ def _empty(labels: tuple[str, ...], started: float) -> Classification:
         tier=tier,
         confidence=sure,
         scores={label: sure if label == tier else rest for label in labels},
-        reasoning="There is no text to judge, so the cheapest tier will do.",
         latency_ms=(time.perf_counter() - started) * 1e3,
         flagged=False,
+        is_empty=True,
     )
-
-
-def _reasoning(labels: tuple[str, ...], row: Floats, best: int, chosen: int, flagged: bool) -> str:
-    """One sentence on why, for a person."""
-    tier = labels[chosen]
-    likeness = _READS_LIKE.get(tier, f"the examples of the tier {tier}")
-    if chosen != best:
-        return f"Could be {likeness} ({row[chosen]:.0%}); the bias prefers {tier} to {labels[best]} ({row[best]:.0%})."
-    if len(labels) == 1:
-        return f"Reads like {likeness}."
-    order = row.argsort()
-    second = int(order[-2])
-    if flagged:
-        return f"Unsure: most like {likeness} ({row[best]:.0%}), but {labels[second]} is possible ({row[second]:.0%})."
-    return f"Reads like {likeness} ({row[best]:.0%}); next is {labels[second]} ({row[second]:.0%})."

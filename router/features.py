@@ -49,6 +49,7 @@ def surface_features(text: str, whole_length: int) -> npt.NDArray[np.float32]:
     """Features of `text` (clipped; `whole_length` characters before the clip): float32 of shape (COUNT,)."""
     size = max(1, len(text))
     words = len(text.split())
+    is_ascii = text.isascii()  # then two searches and a look for full-width marks find nothing
     return np.array(
         (
             math.log1p(whole_length) / 10,
@@ -58,12 +59,12 @@ def surface_features(text: str, whole_length: int) -> npt.NDArray[np.float32]:
             min(1.0, 4 * _count(_CODE_MARK, text) / size),
             min(1.0, 8 * _count(_MATH_MARK, text) / size),
             min(1.0, 4 * _count(_DIGIT, text) / size),
-            _count(_NON_ASCII, text) / size,
-            _count(_DENSE, text) / size,
-            min(1.0, (text.count("?") + text.count("？")) / 4),
+            0.0 if is_ascii else _count(_NON_ASCII, text) / size,
+            0.0 if is_ascii else _count(_DENSE, text) / size,
+            min(1.0, (text.count("?") + (0 if is_ascii else text.count("？"))) / 4),
             min(1.0, _count(_LIST_ITEM, text) / 8),
             min(1.0, sum(map(text.lower().count, _CODE_WORDS)) / 4),
-            min(1.0, _count(_LATEX, text) / 4),
+            min(1.0, _count(_LATEX, text) / 4) if "$" in text or "\\" in text else 0.0,
         ),
         dtype=np.float32,
     )

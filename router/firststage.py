@@ -89,10 +89,10 @@ class FirstStage:
     bias: tuple[float, ...]
     threshold: float
 
-    def classify(self, text: str) -> Floats | None:
-        """Probabilities (labels,) where the likeliest is at least `threshold`, else None. `text` is stripped."""
+    def classify(self, text: str) -> list[float] | None:
+        """Probability of each label where the likeliest is at least `threshold`, else None. `text` is stripped."""
         row = self.probabilities(text)
-        return np.array(row) if max(row) >= self.threshold else None
+        return row if max(row) >= self.threshold else None
 
     def probabilities(self, text: str) -> list[float]:
         """Calibrated probability of each label."""

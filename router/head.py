@@ -12,6 +12,7 @@ Optimization, 2nd ed., algorithm 7.4) from a fixed start is deterministic.
 from __future__ import annotations
 
 import io
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,14 @@ class Head:
     def probabilities(self, inputs: npt.NDArray[np.float32]) -> Floats:
         """(n, inputs) → (n, labels); each row sums to 1."""
         return softmax((inputs @ self.weights + self.bias).astype(np.float64))
+
+    def scores(self, inputs: npt.NDArray[np.float32]) -> list[float]:
+        """One row of `probabilities`: of so few numbers Python makes a softmax in a third of numpy's time."""
+        logits: list[float] = (inputs @ self.weights + self.bias).tolist()
+        top = max(logits)
+        exponents = [math.exp(logit - top) for logit in logits]
+        total = sum(exponents)
+        return [exponent / total for exponent in exponents]
 
     def restricted(self, labels: Sequence[str]) -> Head:
         """The head for those of `labels` that it knows, in their order; probabilities are renormalised by that."""

@@ -29,7 +29,7 @@ class FakeClassifier:
         tier = next((label for label in self.labels if label in text), self.labels[0])
         rest = (1 - self.confidence) / (len(self.labels) - 1)
         scores = {label: self.confidence if label == tier else rest for label in self.labels}
-        return Classification(tier, self.confidence, scores, "a fake", 0.01, self.confidence < self.threshold)
+        return Classification(tier, self.confidence, scores, 0.01, self.confidence < self.threshold)
 
     def recall(self, text: str, bias: float | None = None) -> Classification | None:
         return None
