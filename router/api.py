@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import aclosing
 from time import perf_counter
 from typing import Any
@@ -22,7 +23,7 @@ from router.metrics import Record
 from router.opened import Opened
 from router.policy import Plan
 from router.prompt import text_to_classify
-from router.providers.dialect import Reply, Usage
+from router.providers.dialect import Piece, Reply, Usage
 from router.routing import route
 from router.service import Service
 
@@ -103,7 +104,8 @@ class Exchange:
         error: UpstreamError | None = None
         try:
             meta = self._meta()
-            async with aclosing(opened.batches(opened.target.stream_idle_timeout, self.deadline)) as batches:
+            straight = _Straight(downstream, writer, meta)
+            async with aclosing(opened.batches(opened.target.stream_idle_timeout, self.deadline, straight)) as batches:
                 try:
                     async for pieces in batches:
                         await downstream.write(writer.write(pieces, meta))
@@ -202,6 +204,23 @@ class Exchange:
             self.service.tracer.export(record, self.request.headers.get("traceparent"))
         shown = self.settings.log_prompts and self.chat is not None
         self.service.request_log.add(record, text_to_classify(self.chat.messages) if shown and self.chat else None)
+
+
+class _Straight:
+    """Pieces on their way to the client without a stop."""
+
+    __slots__ = ("_downstream", "_meta", "_writer")
+
+    def __init__(self, downstream: Downstream, writer: StreamWriter, meta: Mapping[str, Any]) -> None:
+        self._downstream, self._writer, self._meta = downstream, writer, meta
+
+    @property
+    def ready(self) -> bool:
+        return self._downstream.ready
+
+    def take(self, pieces: list[Piece]) -> None:
+        if data := self._writer.write(pieces, self._meta):
+            self._downstream.write_now(data)
 
 
 def cost(settings: Settings, tier: str, usage: Usage) -> tuple[float, float] | None:

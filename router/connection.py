@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -23,6 +24,10 @@ _MAX_JOINED_CHARS = 16 * 1024
 PIECE_BYTES = 256 * 1024
 
 _NEVER = float("inf")
+
+
+Sink = Callable[[bytes], bool]
+"""Takes what came; False: it could not, and nothing of it is gone."""
 
 
 class Broken(Exception):
@@ -57,10 +62,12 @@ class Connection(asyncio.Protocol):
         "_is_full",
         "_late",
         "_loop",
+        "_nudged",
         "_parser",
         "_parts",
         "_paused",
         "_reusable",
+        "_sink",
         "_size",
         "_timer",
         "_to_eof",
@@ -101,6 +108,8 @@ class Connection(asyncio.Protocol):
         self._reusable = False
         self._why = ""  # why the rest of the answer never comes
         self._late = False  # the time is up that `expect` gave
+        self._sink: Sink | None = None
+        self._nudged = False
 
     # --- the exchange
 
@@ -143,12 +152,26 @@ class Connection(asyncio.Protocol):
         """Whether the whole answer is here, read or not."""
         return self._at_end
 
+    def pour(self, sink: Sink) -> None:
+        """While `next` waits, what comes goes to `sink` at once, until it says that it cannot take it.
+
+        Waking a reader takes longer than the rest of a small chunk's way. What was not taken comes out of `next`, and
+        so does the end. `sink` must not raise.
+        """
+        self._sink = sink
+
+    def nudge(self) -> None:
+        """`next` returns, with b"": for a sink that has seen enough."""
+        self._nudged = True
+        self._wake()
+
     async def next(self) -> bytes:
         """What has come of the body; b"" at its end. Raises `Broken` where the end never comes, and `Silence`."""
         while True:
             if self._parts:
                 return self.take()
-            if self._at_end:
+            if self._at_end or self._nudged:
+                self._nudged = False
                 return b""
             self._check()
             await self._more()
@@ -174,6 +197,7 @@ class Connection(asyncio.Protocol):
         """The exchange is over: the connection goes home if its answer is whole, and is cut off otherwise."""
         if self.is_idle:
             return
+        self._sink = None
         transport = self._transport
         if (
             self._at_end
@@ -195,6 +219,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         self.is_idle = True
         self.is_open = False
+        self._sink = None
         self._parts.clear()
         self._cut("closed")
 
@@ -269,7 +294,20 @@ class Connection(asyncio.Protocol):
         if self._size > HIGH_WATER_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
+        if self._sink is not None and self._parts and self._waiter is not None and self._poured(self._sink):
+            return
         self._wake()
+
+    def _poured(self, sink: Sink) -> bool:
+        """Whether all that came is out of the way, and its reader need not be woken."""
+        data = self.take()
+        if sink(data):
+            self._heard = self._loop.time()
+            return not self._at_end
+        self._sink = None
+        self._parts.append(data)
+        self._size = len(data)
+        return False
 
     def eof_received(self) -> bool:
         """The other side has ended what it says: unlike a connection that is lost, this can be an answer's end."""

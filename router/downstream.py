@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from router.sse import KEEPALIVE
@@ -13,6 +13,8 @@ from router.sse import KEEPALIVE
 # A client that takes nothing of what waits for it for so long (seconds) has gone, whatever its socket says.
 # nginx's `send_timeout` is 60 s: https://nginx.org/en/docs/http/ngx_http_core_module.html#send_timeout
 STALLED_SECONDS = 120.0
+# More than this waiting for a client, and its upstream waits with it.
+_KEEPS_UP_BYTES = 64 * 1024
 
 
 class Downstream:
@@ -32,6 +34,8 @@ class Downstream:
         self._last_write = self._loop.time()
         self._writing = False  # the client is being waited for
         self._commenting: asyncio.Task[None] | None = None
+        self._transport: asyncio.Transport | None = None  # once a write went out, and the headers with it
+        self._is_chunked = request.version >= HttpVersion11
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(keepalive or STALLED_SECONDS, self._tick)
 
     @property
@@ -53,6 +57,26 @@ class Downstream:
         response = self._response or await self._start()
         await response.write(data)
         self._writing = False
+        self._transport = self._request.transport
+
+    @property
+    def ready(self) -> bool:
+        """Whether `write_now` can be called: the stream has begun, and its client keeps up."""
+        transport = self._transport
+        return (
+            transport is not None
+            and not self._writing
+            and self._commenting is None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() < _KEEPS_UP_BYTES
+        )
+
+    def write_now(self, data: bytes) -> None:
+        """Sends `data` without waiting: everything that aiohttp's writer would look at is known once a stream runs."""
+        transport = self._transport
+        assert transport is not None  # noqa: S101 - `ready` was asked
+        self._last_write = self._loop.time()
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     async def end(self) -> None:
         self._keepalive = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Protocol
 
 import orjson
 
@@ -25,6 +26,17 @@ _REPLAYED = 64
 _END = b"\n\n"
 
 
+class Taker(Protocol):
+    """Where pieces may go at once."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take` can be called now."""
+        ...
+
+    def take(self, pieces: list[Piece]) -> None: ...
+
+
 class Opened:
     """A committed stream. Iterate `batches` to its end, then look at `usage`; `close` in any case."""
 
@@ -37,6 +49,9 @@ class Opened:
         self._decoder = decoder
         self._held = held
         self._whole: list[tuple[bytes, bool, str]] | None = None
+        self._taker: Taker | None = None
+        self._deadline = 0.0
+        self._error: Exception | None = None  # that a poured piece brought
 
     @property
     def usage(self) -> Usage | None:
@@ -80,9 +95,12 @@ class Opened:
                 whole += [(piece.data, piece.content, piece.event) for piece in batch]
         self._whole = whole
 
-    async def batches(self, idle: float, deadline: float) -> AsyncGenerator[list[Piece], None]:
+    async def batches(
+        self, idle: float, deadline: float, taker: Taker | None = None
+    ) -> AsyncGenerator[list[Piece], None]:
         """Pieces as they come, in the batches they come in; ends when the answer is whole.
 
+        Where a `taker` is given and ready, it gets what comes between two batches at once, without a change of tasks.
         Raises `UpstreamError` (BROKEN_STREAM) when the stream is cut, stalls for `idle` seconds or passes `deadline`
         (loop time): nothing truncated is ever taken for complete.
         """
@@ -96,7 +114,10 @@ class Opened:
             held, self._held = self._held, []
             yield held
         self._response.expect(_AFTER_FINISH_SECONDS if reader.finished else idle, deadline)
+        self._taker, self._deadline = taker, deadline
         while not reader.ended:
+            if taker is not None:
+                self._response.pour(self._pour)
             try:
                 data = await self._response.next()
             except UpstreamError as error:
@@ -105,10 +126,11 @@ class Opened:
                 if error.failure is Failure.SILENT:
                     raise self._stalled(idle, deadline) from None
                 raise _cut(self.target, Failure.BROKEN_STREAM) from error
-            was_finished = reader.finished
-            self._feed(data or _END)
-            if reader.finished and not was_finished:
-                self._response.expect(_AFTER_FINISH_SECONDS, deadline)
+            if self._error is not None:
+                raise self._error
+            if reader.ended:
+                break
+            self._read(data or _END)
             if self._held:
                 held, self._held = self._held, []
                 yield held
@@ -125,6 +147,30 @@ class Opened:
 
     def close(self) -> None:
         self._response.close()
+
+    def _pour(self, data: bytes) -> bool:
+        """Takes bytes where they arrive, while the task that iterates `batches` sleeps on."""
+        taker = self._taker
+        if taker is None or not taker.ready:
+            return False
+        try:
+            try:
+                self._read(data)
+            finally:
+                held, self._held = self._held, []
+                if held:
+                    taker.take(held)
+        except Exception as error:  # whatever it is, it is to be raised in the task that reads
+            self._error = error
+        if self._error is not None or self._reader.ended:
+            self._response.nudge()
+        return True
+
+    def _read(self, data: bytes) -> None:
+        was_finished = self._reader.finished
+        self._feed(data)
+        if self._reader.finished and not was_finished:
+            self._response.expect(_AFTER_FINISH_SECONDS, self._deadline)
 
     def _feed(self, data: bytes) -> None:
         try:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from router.chat import Chat
 from router.config import Target
-from router.connection import Broken, Connection, Silence
+from router.connection import Broken, Connection, Silence, Sink
 from router.errors import Failure, UpstreamError
 from router.inflater import Inflater
 from router.pool import Origin, Pool, Shelf
@@ -58,6 +58,14 @@ class Response(Protocol):
 
     def expect(self, idle: float, deadline: float) -> None:
         """From now on `next` waits for at most `idle` seconds, and not past `deadline` (loop time)."""
+        ...
+
+    def pour(self, sink: Sink) -> None:
+        """While `next` waits, bytes may go to `sink` as they come; what it does not take comes out of `next`."""
+        ...
+
+    def nudge(self) -> None:
+        """`next` returns, with b"", although it is not the end: for a sink that has seen enough."""
         ...
 
     async def finish(self) -> None:
@@ -228,6 +236,13 @@ class _HttpResponse:
     def expect(self, idle: float, deadline: float) -> None:
         self._connection.expect(idle, deadline)
 
+    def pour(self, sink: Sink) -> None:
+        if self._inflater is None:
+            self._connection.pour(sink)
+
+    def nudge(self) -> None:
+        self._connection.nudge()
+
     async def finish(self) -> None:
         if not self._closed and not self._connection.is_whole:
             self._connection.expect(_DRAIN_SECONDS, asyncio.get_running_loop().time() + _DRAIN_SECONDS)
@@ -260,6 +275,12 @@ class _EmbeddedResponse:
         return next(self._pieces, b"")
 
     def expect(self, idle: float, deadline: float) -> None:
+        return None
+
+    def pour(self, sink: Sink) -> None:
+        return None
+
+    def nudge(self) -> None:
         return None
 
     async def finish(self) -> None:
