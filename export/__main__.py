@@ -94,7 +94,8 @@ def _add_embedder(options: argparse.Namespace) -> None:
         _, files, section = _build_encoder(options, found.folder, Path(scratch))
     section["source"] = {"name": found.name, "sha256": found.sha256}
     with step("publish") as current:
-        publish(options.out, {"embedder": files["encoder"]}, {"embedder": section})
+        spelling = NewFile(files["tokenizer"].content, ".json", name="embedder-tokenizer.json")
+        publish(options.out, {"embedder": files["encoder"], "embedder_tokenizer": spelling}, {"embedder": section})
         current.outcome = str(options.out)
 
 

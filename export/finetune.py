@@ -35,33 +35,53 @@ def is_held_out(text: str, modulus: int) -> bool:
 
 def finetune(source: Path, out: Path, *, extra: Sequence[Path], token_limit: int) -> Path:
     """Train the weights in `source` on the built-in examples and `extra`; returns `out`, their folder."""
-    from export import training
+    from export import training, vocabulary
 
-    own = _read(BUILT_IN)
-    real = [row for path in extra for row in _read(path)]
     recipe = training.Recipe()
-    with step(f"fine-tuning on {len(own)} + {len(real)} prompts"):
-        net = training.finetune(
-            _labelled(own), _labelled(real) if real else None, tokeniser(source, token_limit), source, recipe
-        )
+    with step("vocabulary") as current:
+        base = out.with_name("extended")
+        glossed = vocabulary.extend(source, base, vocabulary.read_glosses())
+        current.outcome = f"{len(glossed)} tokens with glosses"
+    real = [row for path in extra for row in _read(path)]
+    nets, counts = [], []
+    for course in recipe.courses:
+        own = _read(BUILT_IN, course.examples)
+        rows = training.together(_labelled(own), _labelled(real), course.real_weight) if real else _labelled(own)
+        with step(f"fine-tuning on {len(own)} + {len(real)} prompts"):
+            tokenise = tokeniser(base if course.glosses else source, token_limit)
+            nets.append(training.finetune(rows, tokenise, base, recipe))
+        counts.append(len(own))
+    net = training.merged(nets, [course.glosses for course in recipe.courses], glossed)
+    every = _read(BUILT_IN)
+    own = [row for row in every if row.lang != "en"]
+    own += [row for row in every if row.lang == "en"][:: recipe.closing_english]
+    with step(f"closing on {len(own)} + {len(real)} prompts"):
+        rows = training.together(_labelled(own), _labelled(real), recipe.closing_real_weight)
+        net = training.closed(net, rows, tokeniser(base, token_limit), recipe)
     training.save(net, out)
     for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            (out / name).write_bytes((source / name).read_bytes())
-    facts = {"held_out_modulus": HELD_OUT_MODULUS, "own": len(own), "extra": len(real), "seeds": recipe.seeds}
+        if (base / name).is_file():
+            (out / name).write_bytes((base / name).read_bytes())
+    facts = {
+        "held_out_modulus": HELD_OUT_MODULUS,
+        "own": counts,
+        "extra": len(real),
+        "seeds": recipe.seeds,
+        "closing": {"own": len(own), "seeds": recipe.closing_seeds},
+    }
     (out / RECORD).write_text(json.dumps(facts))
     return out
 
 
-def _read(path: Path) -> list[Example]:
-    """The examples of a file without those that are kept from the encoder."""
+def _read(path: Path, first: int | None = None) -> list[Example]:
+    """The (`first` so many) examples of a file without those that are kept from the encoder."""
     try:
         examples, problems = read_examples(path)
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
     if problems:
         raise ExportError("; ".join(problems[:5]))
-    return [row for row in latest(examples) if not is_held_out(row.text, HELD_OUT_MODULUS)]
+    return [row for row in latest(examples[:first]) if not is_held_out(row.text, HELD_OUT_MODULUS)]
 
 
 def _labelled(rows: Sequence[Example]) -> Labelled:

@@ -93,7 +93,10 @@ async def _forward(wanted: embeddings.EmbeddingsRequest, request: web.Request, s
 def _load(service: Service) -> Encoder:
     try:
         manifest = read_manifest(service.models_dir)
-        return Encoder.load(manifest.verified(_role(manifest)), manifest.verified("tokenizer"), TOKEN_LIMIT)
+        role = _role(manifest)
+        # The routing encoder's tokenizer may know more words than the original model has vectors for.
+        spelling = "embedder_tokenizer" if role == "embedder" and manifest.has("embedder_tokenizer") else "tokenizer"
+        return Encoder.load(manifest.verified(role), manifest.verified(spelling), TOKEN_LIMIT)
     except ArtifactError as error:
         raise NotFound(str(error), param="model", code="model_not_found") from None
 
