@@ -32,6 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel
 
+from export.edits import edited
+
 Tokenise = Callable[[Sequence[str]], list[list[int]]]
 """Texts → token ids with the special tokens, clipped as serving clips them: the serving encoder's own."""
 
@@ -143,41 +145,6 @@ class TierNet(nn.Module):
         """The head for plain unit vectors."""
         weight, bias = self.head.weight.detach(), self.head.bias.detach()
         return Head((weight * self.scale).numpy().copy(), bias.numpy().copy())
-
-
-_GREETINGS = ("Hi! ", "Hello, ", "Hey, ", "hi ", "Hello! ", "Good morning. ", "hey there, ", "Hi there!\n")
-_THANKS = (" please", ", please.", " pls", "\nThanks in advance!", " Thanks!", "\n\nThank you", " thx")
-_ENDINGS = ("", "", ".", "?", "!", "!!", "...")
-_LETTER_PAIR = re.compile(r"(?=[^\W\d_]{2})")
-_TYPO_WINDOW = 600
-
-
-def edited(text: str, rng: np.random.Generator) -> str:
-    """`text` after one or two small edits that keep its tier: case, end mark, greeting, thanks, typo."""
-    for _ in range(1 + int(rng.random() < 0.3)):
-        kind = int(rng.integers(6))
-        if kind == 0:
-            text = text.lower()
-        elif kind == 1:
-            text = text.rstrip(" .?!") + _ENDINGS[rng.integers(len(_ENDINGS))]
-        elif kind == 2:
-            text = _GREETINGS[rng.integers(len(_GREETINGS))] + text
-        elif kind == 3:
-            text += _THANKS[rng.integers(len(_THANKS))]
-        else:
-            text = _mistyped(text, rng, swap=kind == 4)
-    return text
-
-
-def _mistyped(text: str, rng: np.random.Generator, swap: bool) -> str:
-    """`text` with two neighbouring letters swapped, or one dropped or doubled."""
-    places = [match.start() for match in _LETTER_PAIR.finditer(text[:_TYPO_WINDOW])]
-    if not places:
-        return text
-    at = places[rng.integers(len(places))]
-    if swap:
-        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-    return text[:at] + text[at + 1 :] if rng.random() < 0.5 else text[:at] + text[at] + text[at:]
 
 
 def train(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, seed: int, log: Log) -> TierNet:

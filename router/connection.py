@@ -52,34 +52,10 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_at_end",
-        "_deadline",
-        "_fires",
-        "_framing",
-        "_heard",
-        "_home",
-        "_idle_seconds",
-        "_is_full",
-        "_late",
-        "_loop",
-        "_nudged",
-        "_parser",
-        "_parts",
-        "_paused",
-        "_reusable",
-        "_sink",
-        "_size",
-        "_timer",
-        "_to_eof",
-        "_transport",
-        "_waiter",
-        "_why",
-        "has_head",
-        "headers",
-        "is_idle",
-        "is_open",
-        "status",
-    )
+        "_at_end", "_deadline", "_fires", "_framing", "_heard", "_home", "_idle_seconds", "_is_full", "_late",
+        "_loop", "_nudged", "_parser", "_parts", "_paused", "_reusable", "_sink", "_size", "_timer", "_to_eof",
+        "_transport", "_waiter", "_why", "has_head", "headers", "is_idle", "is_open", "status",
+    )  # fmt: skip
 
     def __init__(self, home: Home, loop: asyncio.AbstractEventLoop) -> None:
         self._home = home
@@ -110,8 +86,6 @@ class Connection(asyncio.Protocol):
         self._late = False  # the time is up that `expect` gave
         self._sink: Sink | None = None
         self._nudged = False
-
-    # --- the exchange
 
     async def send(self, head: bytes, body: bytes) -> None:
         """One request; an answer ends it, whole or not. Raises `Broken` where the connection is gone, and `Silence`."""
@@ -245,7 +219,6 @@ class Connection(asyncio.Protocol):
 
     # One timer for a connection's life, which looks when it fires whether it is needed any more: a timer for every
     # request costs microseconds, and one for every chunk more than the chunk.
-
     def _watch(self) -> None:
         limit = min(self._heard + self._idle_seconds, self._deadline)
         if self._timer is not None:
@@ -269,8 +242,7 @@ class Connection(asyncio.Protocol):
             self._late = True
             self._wake()
 
-    # --- asyncio.Protocol
-
+    # asyncio.Protocol
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         self.is_open = True
@@ -304,9 +276,8 @@ class Connection(asyncio.Protocol):
         if sink(data):
             self._heard = self._loop.time()
             return not self._at_end
-        self._sink = None
+        self._sink, self._size = None, len(data)
         self._parts.append(data)
-        self._size = len(data)
         return False
 
     def eof_received(self) -> bool:
@@ -344,8 +315,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         self._wake()
 
-    # --- httptools' callbacks
-
+    # httptools' callbacks
     def on_message_begin(self) -> None:
         if self._at_end:
             self._reusable = False
