@@ -13,6 +13,10 @@ from router.connection import Connection
 
 # Below the idle limits of the providers' load balancers.
 IDLE_SECONDS = 60.0
+# So many idle connections an origin may keep for that long. What a burst left beyond them goes after a few seconds:
+# long enough for the next wave of the same burst to find it, short enough to give the sockets back.
+KEPT = 32
+SURPLUS_SECONDS = 2.0
 # How long a name's addresses are believed.
 DNS_SECONDS = 60.0
 # RFC 8305, 5: how long one address family has before the other is tried, too.
@@ -40,7 +44,8 @@ class Shelf:
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
         self.origin = origin
         self._loop = loop
-        self._kept: list[_Kept] = []
+        self._kept: list[_Kept] = []  # the oldest first
+        self._trim: asyncio.TimerHandle | None = None
         self._closed = False
 
     def take(self) -> Connection | None:
@@ -57,6 +62,8 @@ class Shelf:
             connection.abort()
             return
         self._kept.append(_Kept(self._loop.time(), connection))
+        if len(self._kept) > KEPT and self._trim is None:
+            self._trim = self._loop.call_later(SURPLUS_SECONDS, self._let_go)
 
     def sweep(self, idle: float) -> None:
         """Closes what was not used for `idle` seconds, and forgets what the other side closed."""
@@ -72,7 +79,20 @@ class Shelf:
     def close(self) -> None:
         """From now on nothing is kept: what still is in use is closed once it comes back."""
         self._closed = True
+        if self._trim is not None:
+            self._trim.cancel()
         self.sweep(0.0)
+
+    def _let_go(self) -> None:
+        """Closes those beyond `KEPT` that were not used for `SURPLUS_SECONDS`, and looks again while there are more."""
+        surplus = len(self._kept) - KEPT
+        oldest = self._loop.time() - SURPLUS_SECONDS
+        going = [one for one in self._kept[: max(surplus, 0)] if one.since <= oldest]
+        del self._kept[: len(going)]
+        for one in going:
+            one.connection.abort()
+        more = surplus > len(going)
+        self._trim = self._loop.call_later(SURPLUS_SECONDS, self._let_go) if more else None
 
 
 class Pool:

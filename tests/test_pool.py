@@ -197,6 +197,46 @@ async def test_the_pool_sweeps_by_itself(monkeypatch: pytest.MonkeyPatch) -> Non
     await pool.close()
 
 
+async def test_what_a_burst_leaves_is_let_go_but_for_a_few(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "KEPT", 2)
+    monkeypatch.setattr(pools, "SURPLUS_SECONDS", 0.05)
+    async with serving(answer) as port:
+        shelf = at(pool, port)
+        made = [await pool.connect(shelf, 5.0) for _ in range(5)]
+        for connection in made:
+            await exchange(connection)
+        assert all(connection.is_open for connection in made)  # the next wave would find all of them
+        await until(lambda: not any(connection.is_open for connection in made[:3]))
+        assert [connection.is_open for connection in made[3:]] == [True, True]  # the youngest stay
+        await asyncio.sleep(0.12)
+        assert shelf.take() is made[4] and shelf.take() is made[3]
+        assert shelf.take() is None
+
+        for connection in made[3:]:  # a second burst is trimmed as the first was
+            await exchange(connection)
+        late = [await pool.connect(shelf, 5.0) for _ in range(2)]
+        for connection in late:
+            await exchange(connection)
+        await until(lambda: not any(connection.is_open for connection in made))
+        assert all(connection.is_open for connection in late)
+
+
+async def test_a_burst_still_in_use_is_not_cut(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "KEPT", 1)
+    monkeypatch.setattr(pools, "SURPLUS_SECONDS", 0.05)
+    async with serving(answer) as port:
+        shelf = at(pool, port)
+        made = [await pool.connect(shelf, 5.0) for _ in range(3)]
+        for connection in made:
+            await exchange(connection)
+        taken = [shelf.take(), shelf.take()]
+        await asyncio.sleep(0.15)
+        assert all(connection.is_open for connection in made)
+        for connection in taken:
+            assert connection is not None
+            await exchange(connection)
+
+
 async def test_a_closed_pool_keeps_nothing(pool: Pool) -> None:
     gone = []
 

@@ -116,12 +116,13 @@ async def _load(router: Router, rate: float, seconds: float) -> Observed:
 
 
 async def _settled(router: Router, sent: int) -> tuple[str, int]:
-    """`/metrics` and the number of open sockets, once the last departures have been noticed."""
+    """`/metrics` and the number of open sockets, once the last departures have been noticed and the connections of the
+    last burst have had their time to be closed."""
     end = time.monotonic() + _SETTLE_SECONDS
-    while True:
+    while time.monotonic() < end:
         metrics = await asyncio.to_thread(router.metrics)
-        if time.monotonic() > end or sum(counted(metrics).values()) >= sent:
+        if sum(counted(metrics).values()) >= sent:
             break
         await asyncio.sleep(0.2)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(_SETTLE_SECONDS)
     return await asyncio.to_thread(router.metrics), router.sockets()
