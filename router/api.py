@@ -116,7 +116,7 @@ class Exchange:
             if error is None:
                 await downstream.write(writer.end(opened.usage))
                 await downstream.end()
-                await opened.finish()
+                opened.finish()
             else:
                 self._note(error)
                 await downstream.write(writer.error(error))

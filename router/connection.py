@@ -126,8 +126,8 @@ class Connection(asyncio.Protocol):
         """Whether the whole answer is here, read or not."""
         return self._at_end
 
-    def pour(self, sink: Sink) -> None:
-        """While `next` waits, what comes goes to `sink` at once, until it says that it cannot take it.
+    def pour(self, sink: Sink | None) -> None:
+        """While `next` waits, what comes goes to `sink` (None: no more) at once, until it says that it cannot take it.
 
         Waking a reader takes longer than the rest of a small chunk's way. What was not taken comes out of `next`, and
         so does the end. `sink` must not raise.

@@ -80,6 +80,7 @@ class Downstream:
 
     async def end(self) -> None:
         self._keepalive = 0
+        self._transport = None  # what comes behind the end would be taken for the head of the next response
         self._last_write = self._loop.time()
         self._writing = True
         if self._commenting is not None:
@@ -102,6 +103,8 @@ class Downstream:
         headers["cache-control"] = "no-cache"
         headers["x-accel-buffering"] = "no"  # nginx in front of us would hold the stream back
         response = web.StreamResponse(headers=headers)
+        if not self._is_chunked:
+            response.force_close()  # nothing else can tell such a client where the stream ends
         self._response = response
         await response.prepare(self._request)
         return response

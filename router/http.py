@@ -14,6 +14,7 @@ from aiohttp.helpers import rfc822_formatted_time
 from multidict import CIMultiDict
 
 from router.access import request_id
+from router.downstream import STALLED_SECONDS
 from router.errors import (
     BadRequest,
     MethodNotAllowed,
@@ -77,6 +78,7 @@ class WholeResponse(web.StreamResponse):
         super().__init__()
         self._whole = body
         self._lines = headers
+        self._sent_to: web.BaseRequest | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Sends head and body. Raises `ConnectionResetError` where the client has left."""
@@ -100,11 +102,23 @@ class WholeResponse(web.StreamResponse):
         data = head.encode("latin-1", "replace") + self._whole
         transport.write(data)
         writer.output_size += len(data)
+        self._sent_to = request
         self._eof_sent = True
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """All of it was sent by `prepare`."""
+        """All of it was written by `prepare`; here a client that takes too little of it is waited for.
+
+        Otherwise one that sends request upon request and reads nothing would have all its answers kept in memory.
+        """
+        request = self._sent_to
+        if request is None or request.transport is None or not request.transport.get_write_buffer_size():
+            return
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await request.writer.drain()
+        except TimeoutError:
+            request.transport.abort()
 
 
 def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

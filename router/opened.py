@@ -18,8 +18,10 @@ from router.upstream import MAX_RESPONSE_BYTES, Response
 
 # Role chunks and pings before the first content are held; a provider that sends nothing else is at fault.
 MAX_BEFORE_CONTENT_BYTES = 4 * 1024 * 1024
-# After the finish reason, only usage and the end marker can still come; one that sends neither is not waited for.
+# After the finish reason, only usage and the end marker can still come; one that sends neither is not waited for, nor,
+# for long, one that owes the usage which the client asked for.
 _AFTER_FINISH_SECONDS = 1.0
+_FOR_USAGE_SECONDS = 5.0
 # Pieces of a held stream that are written at a time: others get their turn in between.
 _REPLAYED = 64
 # Stands for the blank line that some providers leave out behind their last event; half a document stays no JSON.
@@ -51,7 +53,7 @@ class Opened:
         self._whole: list[tuple[bytes, bool, str]] | None = None
         self._taker: Taker | None = None
         self._deadline = 0.0
-        self._error: Exception | None = None  # that a poured piece brought
+        self._error: Exception | None = None  # to be raised once what came before it is out
 
     @property
     def usage(self) -> Usage | None:
@@ -67,16 +69,22 @@ class Opened:
         Raises `UpstreamError`, and `TimeoutError` where the response was told to `expect` it sooner.
         """
         size = 0
-        while not (self._reader.ended or any(piece.content for piece in self._held)):
+        while not (self._reader.ended or self._holds_content()):
             try:
                 data = await self._response.next()
             except UpstreamError as error:
                 if error.failure is Failure.SILENT:
                     raise TimeoutError from None
                 raise
-            self._feed(data or _END)
+            try:
+                self._feed(data or _END)
+            except UpstreamError as error:
+                if not self._holds_content():
+                    raise
+                self._error = error  # behind content in the same read: the stream is committed, and then breaks
+                return
             if not data:
-                if self._reader.ended or self._reader.finished:
+                if self._reader.ended or self._reader.finished or self._holds_content():
                     return
                 raise _cut(self.target, Failure.RESET)
             size += len(data)
@@ -113,7 +121,9 @@ class Opened:
         if self._held:
             held, self._held = self._held, []
             yield held
-        self._response.expect(_AFTER_FINISH_SECONDS if reader.finished else idle, deadline)
+        if self._error is not None:
+            raise self._error
+        self._response.expect(self._after_finish() or idle, deadline)
         self._taker, self._deadline = taker, deadline
         while not reader.ended:
             if taker is not None:
@@ -130,10 +140,15 @@ class Opened:
                 raise self._error
             if reader.ended:
                 break
-            self._read(data or _END)
+            try:
+                self._read(data or _END)
+            except UpstreamError as error:
+                self._error = error
             if self._held:
                 held, self._held = self._held, []
                 yield held
+            if self._error is not None:
+                raise self._error
             if not data:
                 if reader.ended or reader.finished:
                     break
@@ -141,9 +156,10 @@ class Opened:
         if rest := reader.close():
             yield rest
 
-    async def finish(self) -> None:
-        """The answer is whole: the connection goes back to the pool."""
-        await self._response.finish()
+    def finish(self) -> None:
+        """The answer is whole: the connection goes back to the pool, and what may still come on it is nobody's."""
+        self._taker = None
+        self._response.finish()
 
     def close(self) -> None:
         self._response.close()
@@ -151,7 +167,7 @@ class Opened:
     def _pour(self, data: bytes) -> bool:
         """Takes bytes where they arrive, while the task that iterates `batches` sleeps on."""
         taker = self._taker
-        if taker is None or not taker.ready:
+        if taker is None or self._error is not None or self._reader.ended or not taker.ready:
             return False
         try:
             try:
@@ -167,10 +183,20 @@ class Opened:
         return True
 
     def _read(self, data: bytes) -> None:
-        was_finished = self._reader.finished
+        before = self._after_finish()
         self._feed(data)
-        if self._reader.finished and not was_finished:
-            self._response.expect(_AFTER_FINISH_SECONDS, self._deadline)
+        patience = self._after_finish()
+        if patience != before:
+            self._response.expect(patience, self._deadline)
+
+    def _after_finish(self) -> float:
+        """Seconds of silence that are borne from here on, once the finish reason came; 0 before it."""
+        if not self._reader.finished:
+            return 0.0
+        return _FOR_USAGE_SECONDS if self._reader.owes_usage else _AFTER_FINISH_SECONDS
+
+    def _holds_content(self) -> bool:
+        return any(piece.content for piece in self._held)
 
     def _feed(self, data: bytes) -> None:
         try:

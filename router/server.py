@@ -45,6 +45,11 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether its client sent more requests behind the present one."""
+        return bool(self._messages)
+
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Clients that leave or send damage are no news; everything else is a fault of ours."""
         error = kw.get("exc_info")
@@ -125,6 +130,8 @@ def _past(app: web.Application, look_up: _Look) -> _Look:
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         assert isinstance(request, web.Request)  # noqa: S101 - the application makes them
+        if cast(_Connection, request.protocol).has_more:
+            await asyncio.sleep(0)  # or thousands of refusals in one packet would keep everybody else waiting
         door = doors.get(request.raw_path)
         if door is None or request.method != "POST" or "expect" in request.headers:
             return await look_up(request)

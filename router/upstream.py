@@ -68,8 +68,8 @@ class Response(Protocol):
         """`next` returns, with b"", although it is not the end: for a sink that has seen enough."""
         ...
 
-    async def finish(self) -> None:
-        """The stream said that it is over: give the connection back to the pool if it really is."""
+    def finish(self) -> None:
+        """The stream said that it is over: give the connection back to the pool if it really is, and soon."""
         ...
 
     def close(self) -> None: ...
@@ -90,6 +90,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._pool = Pool()
         self._routes: dict[tuple[int, str], _Route] = {}
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def send(
         self,
@@ -142,9 +143,12 @@ class Upstream:
             status = connection.status
             connection.close()
             raise not_the_dialect(target, f"a redirect (status {status}), which is never followed")
-        return _HttpResponse(connection, target)
+        return _HttpResponse(connection, target, self._draining)
 
     async def close(self) -> None:
+        for task in self._draining:
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
         await self._pool.close()
 
     def _route(self, target: Target, dialect: Dialect, path: str) -> _Route:
@@ -179,14 +183,17 @@ class _HttpResponse:
     __slots__ = (
         "_closed",
         "_connection",
+        "_draining",
         "_inflater",
         "_target",
         "headers",
         "status",
     )
 
-    def __init__(self, connection: Connection, target: Target) -> None:
+    def __init__(self, connection: Connection, target: Target, draining: set[asyncio.Task[None]]) -> None:
+        """`draining` holds the tasks that see to the ends of finished streams."""
         self._connection = connection
+        self._draining = draining
         self._target = target
         self.status = connection.status
         self.headers: Mapping[str, str] = connection.headers
@@ -243,18 +250,34 @@ class _HttpResponse:
     def nudge(self) -> None:
         self._connection.nudge()
 
-    async def finish(self) -> None:
-        if not self._closed and not self._connection.is_whole:
-            self._connection.expect(_DRAIN_SECONDS, asyncio.get_running_loop().time() + _DRAIN_SECONDS)
-            with suppress(Broken, Silence):
-                while await self._connection.next():
-                    pass
-        self.close()
+    def finish(self) -> None:
+        if self._closed:
+            return
+        if self._connection.is_whole:
+            self.close()
+            return
+        # The client has its answer, and does not wait for the last bytes of HTTP.
+        self._closed = True
+        self._connection.pour(None)
+        task = asyncio.get_running_loop().create_task(_drained(self._connection))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
 
     def close(self) -> None:
         if not self._closed:  # once it is back in the pool it may be somebody else's
             self._closed = True
             self._connection.close()
+
+
+async def _drained(connection: Connection) -> None:
+    """Reads on to the end of HTTP, if it comes within `_DRAIN_SECONDS`, and closes."""
+    try:
+        connection.expect(_DRAIN_SECONDS, asyncio.get_running_loop().time() + _DRAIN_SECONDS)
+        with suppress(Broken, Silence):
+            while await connection.next():
+                pass
+    finally:
+        connection.close()
 
 
 class _EmbeddedResponse:
@@ -283,7 +306,7 @@ class _EmbeddedResponse:
     def nudge(self) -> None:
         return None
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         return None
 
     def close(self) -> None:

@@ -251,3 +251,27 @@ async def test_an_end_without_its_mark_is_a_cut(target: Target) -> None:
     with pytest.raises(UpstreamError, match="cut"):
         await asyncio.wait_for(task, 2)
     assert said(taker.pieces) == "a"
+
+
+@pytest.mark.parametrize("end", [b'data: {"error":{"message":"overloaded"}}\n\n', b"data: [DONE]\n\n"])
+async def test_nothing_goes_out_behind_an_error_or_the_end(target: Target, end: bytes) -> None:
+    """Several reads can come before the task has run that was woken."""
+    script, taker, found = Script(), Taker(), list[Piece]()
+    task = asyncio.ensure_future(collected(opened_on(script, target), taker, found))
+    await turns()
+    script.feed(event("a") + end)
+    script.feed(event("behind"))
+    await asyncio.wait([task], timeout=2)
+    assert task.done() and (task.exception() is None) == (b"DONE" in end)
+    assert (said(taker.pieces), said(found)) == ("a", "")
+
+
+async def test_what_was_read_with_a_fault_comes_before_it(target: Target) -> None:
+    script, taker, found = Script(), Taker(), list[Piece]()
+    taker.ready = False
+    task = asyncio.ensure_future(collected(opened_on(script, target), taker, found))
+    await turns()
+    script.feed(event("a") + b'data: {"error":{"message":"overloaded"}}\n\n')
+    with pytest.raises(UpstreamError, match="overloaded"):
+        await asyncio.wait_for(task, 2)
+    assert said(found) == "a"

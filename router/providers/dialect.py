@@ -59,12 +59,16 @@ class StreamReader(Protocol):
     """Translates one stream. `ended`: the provider said that the answer is whole (`[DONE]`, `message_stop`).
 
     `finished`: every choice has its finish reason, so nothing but usage and the end marker can still come.
+    `owes_usage`: the client asked for usage, and it has not come yet.
     """
 
     ended: bool
     finished: bool
     usage: Usage | None
     native: bool
+
+    @property
+    def owes_usage(self) -> bool: ...
 
     def feed(self, event: Event) -> list[Piece]:
         """Pieces for one event. A malformed event yields none. Raises `UpstreamError` for an error event."""

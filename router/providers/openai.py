@@ -33,6 +33,12 @@ class OpenAiStream:
         self.ended = False
         self.finished = False
         self.usage: Usage | None = None
+        options = chat.body.get("stream_options")
+        self._wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+
+    @property
+    def owes_usage(self) -> bool:
+        return self._wants_usage and self.usage is None
 
     def feed(self, event: Event) -> list[Piece]:
         data = event.data

@@ -27,6 +27,8 @@ _CONTENT_EVENTS = frozenset({"content_block_start", "content_block_delta", "cont
 class _Counts:
     """What every reader of an Anthropic stream keeps: usage, the stop reason, the end."""
 
+    owes_usage = False  # it comes with the stop reason
+
     def __init__(self, target: Target) -> None:
         self._target = target
         self._counts: dict[str, int] = {}
