@@ -38,7 +38,7 @@ def build(settings: Settings, classifier: Classifier) -> web.Application:
     for path, handler in doors.items():
         _add(app, "POST", path, handler)
     _add(app, "POST", "/v1/messages/count_tokens", endpoint(admin.count_tokens))
-    _add(app, "POST", "/v1/embeddings", endpoint(vectors.create))
+    _add(app, "POST", "/v1/embeddings", vectors.create)
     _add(app, "GET", "/v1/models", endpoint(admin.models))
     _add(app, "GET", "/v1/models/{id}", endpoint(admin.model))
     _add(app, "POST", "/classify", endpoint(admin.classify))
