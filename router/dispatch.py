@@ -280,6 +280,27 @@ def _name(record: Record, target: Target, plan: Plan) -> None:
     record.requested_tier = plan.wanted if plan.wanted != target.tier else ""
 
 
+async def _error_body(response: Response) -> bytes:
+    """What an error says, as far as it comes: the status counts even where the body is cut, or repeats the prompt."""
+    body = b""
+    with suppress(UpstreamError, TimeoutError):
+        async with asyncio.timeout(_ERROR_BODY_SECONDS):
+            while len(body) < MAX_ERROR_BYTES and (part := await response.next()):
+                body += part
+    return body[:MAX_ERROR_BYTES]
+
+
+async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, target: Target, until: float) -> None:
+    """Raises `UpstreamError` for a 200 that is a document, not a stream: most often an error in disguise."""
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if "json" in kind:
+        async with asyncio.timeout_at(until):
+            body = await response.read(target.attempt_timeout)
+        dialect.response(body, chat, target)  # raises the error that it holds
+    if "json" in kind or "html" in kind:
+        raise not_the_dialect(target, f"{kind} where a stream was asked for")
+
+
 def _outgoing(target: Target, chat: Chat, record: Record) -> Outgoing:
     """The chat in the target's words; notes what they cannot say. Raises `BadRequest`."""
     dialect = dialect_for(target.vendor.dialect)
@@ -300,24 +321,3 @@ def _as_sent(body: bytes, response: Response, dialect: Dialect, target: Target) 
     if document.get("error"):
         raise dialect.error(response.status, response.headers, body[:MAX_ERROR_BYTES], target)
     return Reply(body, document)
-
-
-async def _error_body(response: Response) -> bytes:
-    """What an error says, as far as it comes: the status counts even where the body is cut, or repeats the prompt."""
-    body = b""
-    with suppress(UpstreamError, TimeoutError):
-        async with asyncio.timeout(_ERROR_BODY_SECONDS):
-            while len(body) < MAX_ERROR_BYTES and (part := await response.next()):
-                body += part
-    return body[:MAX_ERROR_BYTES]
-
-
-async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, target: Target, until: float) -> None:
-    """Raises `UpstreamError` for a 200 that is a document, not a stream: most often an error in disguise."""
-    kind = response.headers.get("content-type", "").partition(";")[0]
-    if "json" in kind:
-        async with asyncio.timeout_at(until):
-            body = await response.read(target.attempt_timeout)
-        dialect.response(body, chat, target)  # raises the error that it holds
-    if "json" in kind or "html" in kind:
-        raise not_the_dialect(target, f"{kind} where a stream was asked for")
