@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,9 @@ from router.examples import Example
 from router.http import error_response, json_response, read_body, refuse_other_sites
 from router.prompt import text_to_classify
 from router.routing import bias_of
-from router.service import SERVICE
+from router.service import SERVICE, Service
+
+log = logging.getLogger("router.admin")
 
 MAX_TEXTS = 2048
 _STARTED = int(time.time())
@@ -60,42 +63,62 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
 
 async def retrain(request: web.Request) -> web.StreamResponse:
     """`POST /retrain`: refits the head on built-in, stored and sent examples; one at a time."""
-    from router.training import RetrainRefused
-    from router.training import retrain as fit  # numpy's linear algebra is not needed to serve
-
     service = request.app[SERVICE]
     refuse_other_sites(request)
     raw = await read_body(request) if request.can_read_body else b""
     examples = _checked_examples(parse_object(raw) if raw.strip() else {}, service.settings)
-    if service.retraining.locked():
+    if service.retraining is not None and not service.retraining.done():
         raise Conflict("A retraining is running already.", code="retrain_in_progress")
-    async with service.retraining:
-        store = service.settings.training_data
-        try:
-            with _alone(service.models_dir):
-                report = await asyncio.to_thread(
-                    fit,
-                    service.classifier.classifier,
-                    extra=examples,
-                    training_data=store,
-                    models_dir=service.models_dir,
-                )
+    # A client that gives up cannot stop the thread that fits: what belongs to the fit goes on with it.
+    service.retraining = asyncio.create_task(_retrain(service, examples))
+    return json_response(await asyncio.shield(service.retraining))
+
+
+async def _retrain(service: Service, examples: list[Example]) -> dict[str, Any]:
+    """One retraining, from the lock to the metric; the answer's body. Logged, for there may be no client any more."""
+    from router.training import RetrainRefused
+    from router.training import retrain as fit  # numpy's linear algebra is not needed to serve
+
+    store = service.settings.training_data
+    try:
+        with _alone(service.models_dir):
+            report = await asyncio.to_thread(
+                fit,
+                service.classifier.classifier,
+                extra=examples,
+                training_data=store,
+                models_dir=service.models_dir,
+            )
+            service.show_build()
             if store is not None and examples:  # only now: examples that were refused would spoil every later training
-                await asyncio.to_thread(feedback.append, store, examples)
-        except Conflict:
-            raise
-        except RetrainRefused as refused:
-            metrics.observe_retrain("refused")
-            raise Conflict(str(refused), code="retrain_refused", details=refused.report.as_dict()) from None
-        except (ArtifactError, OSError) as error:
-            metrics.observe_retrain("failed")
-            raise RouterError(f"Retraining failed, the old weights stay: {error}", code="retrain_failed") from None
-        except BaseException:
-            metrics.observe_retrain("failed")
-            raise
+                await _keep(store, examples)
+    except Conflict:
+        raise
+    except RetrainRefused as refused:
+        log.warning("retraining: %s", refused)
+        metrics.observe_retrain("refused")
+        raise Conflict(str(refused), code="retrain_refused", details=refused.report.as_dict()) from None
+    except (ArtifactError, OSError) as error:
+        log.warning("retraining failed, the old weights stay: %s", error)
+        metrics.observe_retrain("failed")
+        raise RouterError(f"Retraining failed, the old weights stay: {error}", code="retrain_failed") from None
+    except BaseException as error:
+        log.warning("retraining failed: %r", error)
+        metrics.observe_retrain("failed")
+        raise
+    log.info("retrained: head %s", report.head)
     metrics.observe_retrain("succeeded")
-    service.show_build()
-    return json_response(report.as_dict())
+    return report.as_dict()
+
+
+async def _keep(store: Path, examples: list[Example]) -> int:
+    """Appends to TRAINING_DATA; how many were new. Raises `RouterError`."""
+    try:
+        return await asyncio.to_thread(feedback.append, store, examples)
+    except OSError as error:
+        raise RouterError(
+            f"TRAINING_DATA cannot be written: {error.strerror}", code="training_data_unwritable"
+        ) from None
 
 
 @contextmanager
@@ -122,12 +145,7 @@ async def give_feedback(request: web.Request) -> web.StreamResponse:
     if not text.strip():
         raise BadRequest("There is no text to learn from.", param="text", code="empty_text")
     example = Example(text, _checked_tier(body.get("tier"), "tier", service.settings))
-    try:
-        added = await asyncio.to_thread(feedback.append, store, [example])
-    except OSError as error:
-        raise RouterError(
-            f"TRAINING_DATA cannot be written: {error.strerror}", code="training_data_unwritable"
-        ) from None
+    added = await _keep(store, [example])
     return json_response({"success": True, "stored": bool(added), "duplicate": not added, "tier": example.tier})
 
 

@@ -13,7 +13,7 @@ from router.config import Settings
 from router.dashboard import dashboard
 from router.doors import chat_completions, completions, messages, responses
 from router.doors.door import Door
-from router.http import Handler, endpoint, not_found, wrong_method
+from router.http import Handler, endpoint, expectation, not_found, wrong_method
 from router.service import SERVICE, Service
 
 _DOORS: dict[str, Door] = {
@@ -38,7 +38,7 @@ def build(settings: Settings, classifier: Classifier) -> web.Application:
     for path, handler in doors.items():
         _add(app, "POST", path, handler)
     _add(app, "POST", "/v1/messages/count_tokens", endpoint(admin.count_tokens))
-    _add(app, "POST", "/v1/embeddings", endpoint(vectors.create))
+    _add(app, "POST", "/v1/embeddings", vectors.create)
     _add(app, "GET", "/v1/models", endpoint(admin.models))
     _add(app, "GET", "/v1/models/{id}", endpoint(admin.model))
     _add(app, "POST", "/classify", endpoint(admin.classify))
@@ -49,17 +49,17 @@ def build(settings: Settings, classifier: Classifier) -> web.Application:
     _add(app, "GET", "/metrics", endpoint(admin.show_metrics))
     _add(app, "GET", "/", endpoint(admin.index))
     _add(app, "GET", "/dashboard", endpoint(dashboard, open_to_all=True))
-    app.router.add_route("*", "/{unknown:.*}", endpoint(not_found, open_to_all=True))
+    app.router.add_route("*", "/{unknown:.*}", endpoint(not_found, open_to_all=True), expect_handler=expectation)
     return app
 
 
 def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
     """One endpoint; any other method on its path is a 405 in OpenAI's shape."""
     resource = app.router.add_resource(path)
-    resource.add_route(method, handler)
+    resource.add_route(method, handler, expect_handler=expectation)
     if method == "GET":
-        resource.add_route("HEAD", handler)
-    resource.add_route("*", endpoint(wrong_method, open_to_all=True))
+        resource.add_route("HEAD", handler, expect_handler=expectation)
+    resource.add_route("*", endpoint(wrong_method, open_to_all=True), expect_handler=expectation)
 
 
 async def _serving(app: web.Application) -> AsyncIterator[None]:

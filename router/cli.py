@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse([f"model artefacts: {error}"])
     if args.check:
         print(_table(settings, demo=args.demo))
+        for warning in settings.warnings:
+            print(f"  warning: {warning}")
         print("The configuration and the model artefacts are valid.")
         return 0
     return _serve(args, settings, classifier)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -251,33 +251,40 @@ def env_prefix(tier: str) -> str:
 
 
 def _target(tier: str, env: Mapping[str, str], settings: Settings, faults: list[str]) -> Target | None:
+    """The tier as its variables say; None where none is set, and where they have faults: then all of them are noted."""
     prefix = env_prefix(tier)
     faults.extend(_misspelt(prefix, env, settings))
+    given = {suffix for suffix in _TIER_SETTINGS if env.get(prefix + suffix, "").strip()}
+    if not given:
+        return None
     before = len(faults)
     values = {
         name: value
         for suffix, (name, parser) in _TIER_SETTINGS.items()
         if (value := _parse(prefix + suffix, env, parser, faults)) is not None
     }
-    if len(faults) > before or not values:
-        return None
-    vendor: Vendor | None = values.get("vendor")
-    if vendor is None:
+    if "PROVIDER" not in given:
         faults.append(f"{prefix}PROVIDER: not set, though other {prefix}… variables are; one of {', '.join(VENDORS)}")
-        return None
-    if "model" not in values and vendor.dialect != "echo":
-        faults.append(f"{prefix}MODEL: not set; the model that {vendor.name} is asked for")
-    if "base_url" not in values and vendor.needs_base_url:
-        faults.append(f"{prefix}BASE_URL: not set, and {vendor.name} has no default")
-    if "api_key" not in values and vendor.needs_key and "base_url" not in values:
-        faults.append(f"{prefix}API_KEY: not set, and {vendor.name} needs a key")
+    vendor: Vendor | None = values.get("vendor")
+    if vendor is not None:
+        faults.extend(_missing(prefix, vendor, given))
     for name in values.get("fallbacks", ()):
         if name not in settings.tiers:
             faults.append(f"{prefix}FALLBACKS: {name!r} is no tier ({', '.join(settings.tiers)})")
-    if len(faults) > before:
+    if vendor is None or len(faults) > before:
         return None
     values.setdefault("model", "echo")
     return _with_defaults(tier, vendor, values, settings)
+
+
+def _missing(prefix: str, vendor: Vendor, given: Set[str]) -> Iterator[str]:
+    """What `vendor` needs and nobody set; a value that cannot be read (`given`, and a fault already) is not missing."""
+    if "MODEL" not in given and vendor.dialect != "echo":
+        yield f"{prefix}MODEL: not set; the model that {vendor.name} is asked for"
+    if "BASE_URL" not in given and vendor.needs_base_url:
+        yield f"{prefix}BASE_URL: not set, and {vendor.name} has no default"
+    if "API_KEY" not in given and vendor.needs_key and "BASE_URL" not in given:
+        yield f"{prefix}API_KEY: not set, and {vendor.name} needs a key"
 
 
 def _with_defaults(tier: str, vendor: Vendor, values: dict[str, Any], settings: Settings) -> Target:

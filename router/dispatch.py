@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
 
+import orjson
+
 from router.chat import Chat
 from router.config import Settings, Target
 from router.errors import Failure, NotConfigured, UpstreamError
@@ -21,7 +23,7 @@ from router.metrics import Record
 from router.opened import Opened
 from router.policy import Plan, larger_window
 from router.providers import Dialect, dialect_for
-from router.providers.dialect import Outgoing, Reply
+from router.providers.dialect import Outgoing, Reply, parse
 from router.providers.failures import not_the_dialect
 from router.sse import Decoder
 from router.upstream import MAX_ERROR_BYTES, Response, Upstream, silent
@@ -110,7 +112,8 @@ class Dispatcher:
                 error, reason = self._circuit_error(target), "circuit_open"
             else:
                 try:
-                    return await self._serve(target, chat, settings, record, deadline, bool(remaining))
+                    outgoing = _outgoing(target, chat, record)
+                    return await self._serve(target, outgoing, chat, settings, record, deadline, bool(remaining))
                 except UpstreamError as failed:
                     error, reason = failed, failed.failure.value
                 except BaseException:  # the client left, or its request cannot be put so: no verdict on the target
@@ -128,14 +131,39 @@ class Dispatcher:
         assert first_error is not None  # noqa: S101 - the loop ran at least once
         raise first_error
 
+    async def forward(
+        self, outgoing: Outgoing, plan: Plan, settings: Settings, record: Record, deadline: float
+    ) -> Reply:
+        """`outgoing`, which has no hub form, to the first target of `plan` and to no other. Raises `UpstreamError`.
+
+        What the target answers is passed on as it came.
+        """
+        target = plan.targets[0]
+        _name(record, target, plan)
+        if not self._health.permit(target.tier, record):
+            raise self._circuit_error(target)
+        try:
+            answer = await self._serve(target, outgoing, None, settings, record, deadline, False)
+        except UpstreamError:
+            raise
+        except BaseException:  # the client left: no verdict on the target
+            self._health.abandoned(target.tier, record)
+            raise
+        assert isinstance(answer, Reply)  # noqa: S101 - only chats are streamed
+        return answer
+
     async def _serve(
-        self, target: Target, chat: Chat, settings: Settings, record: Record, deadline: float, has_fallback: bool
+        self,
+        target: Target,
+        outgoing: Outgoing,
+        chat: Chat | None,
+        settings: Settings,
+        record: Record,
+        deadline: float,
+        has_fallback: bool,
     ) -> Reply | Opened:
-        """All attempts of one target. Raises the last `UpstreamError`."""
+        """All attempts of one target. Raises the last `UpstreamError`. `chat` None: the answer is not translated."""
         dialect = dialect_for(target.vendor.dialect)
-        outgoing = dialect.request(chat, target)
-        is_native = chat.native is not None and chat.native[0] == dialect.name
-        record.dropped = outgoing.dropped if is_native else (*chat.lost, *outgoing.dropped)
         attempt = 0
         while True:
             attempt += 1
@@ -166,23 +194,24 @@ class Dispatcher:
         target: Target,
         dialect: Dialect,
         outgoing: Outgoing,
-        chat: Chat,
+        chat: Chat | None,
         settings: Settings,
         record: Record,
         deadline: float,
     ) -> Reply | Opened:
         """One call of one target, up to the commit point."""
+        stream = chat is not None and chat.stream
         began = perf_counter()
         sent = self._loop.time()
         first = target.first_token_timeout
-        silence = min(first, target.attempt_timeout) if chat.stream else target.attempt_timeout
+        silence = min(first, target.attempt_timeout) if stream else target.attempt_timeout
         until = min(deadline, sent + silence)
         response: Response | None = None
         try:
             response = await self._upstream.send(
-                target, dialect, outgoing, chat, request_id=record.request_id, stream=chat.stream, until=until
+                target, dialect, outgoing, chat, request_id=record.request_id, stream=stream, until=until
             )
-            if not (chat.stream and response.status == 200):
+            if chat is None or not stream or response.status != 200:
                 return await self._whole(response, dialect, chat, target, deadline)
             await _expect_stream(response, dialect, chat, target, until)
             response.expect(_NEVER, min(deadline, sent + first))
@@ -193,7 +222,7 @@ class Dispatcher:
             response = None  # the stream is the caller's now
             return opened
         except TimeoutError:
-            where = "did not answer" if response is None else "sent no content" if chat.stream else "was not done"
+            where = "did not answer" if response is None else "sent no content" if stream else "was not done"
             waited = self._loop.time() - sent
             error = silent(target, f"{where} within {waited:.1f} s")
             error.ours = deadline - sent < silence * _FAIR_SHARE
@@ -203,7 +232,9 @@ class Dispatcher:
             if response is not None:
                 response.close()
 
-    async def _whole(self, response: Response, dialect: Dialect, chat: Chat, target: Target, deadline: float) -> Reply:
+    async def _whole(
+        self, response: Response, dialect: Dialect, chat: Chat | None, target: Target, deadline: float
+    ) -> Reply:
         """The body of an answer that is not streamed, or of an error, which is raised."""
         if response.status != 200:
             raise dialect.error(response.status, response.headers, await _error_body(response), target)
@@ -211,28 +242,7 @@ class Dispatcher:
         if body is None:
             async with asyncio.timeout_at(deadline):  # one that trickles is never silent for long
                 body = await response.read(target.attempt_timeout)
-        return dialect.response(body, chat, target)
-
-    async def forward(self, target: Target, path: str, body: bytes, settings: Settings, record: Record) -> bytes:
-        """One call of another endpoint of `target`, for what has no hub form. Raises `UpstreamError`."""
-        dialect = dialect_for(target.vendor.dialect)
-        deadline = self._loop.time() + settings.timeout
-        try:
-            response = await self._upstream.send(
-                target, dialect, Outgoing(path, body), None, request_id=record.request_id, stream=False, until=deadline
-            )
-            async with asyncio.timeout_at(deadline):
-                try:
-                    answer = await response.read(target.attempt_timeout)
-                finally:
-                    response.close()
-        except TimeoutError:
-            raise silent(target, f"did not answer within {settings.timeout:g} s") from None
-        if response.status != 200:
-            raise dialect.error(response.status, response.headers, answer[:MAX_ERROR_BYTES], target)
-        if not answer.lstrip().startswith(b"{"):
-            raise not_the_dialect(target, "an answer that is not a JSON object")
-        return answer
+        return _as_sent(body, response, dialect, target) if chat is None else dialect.response(body, chat, target)
 
     def stream_ended(self, opened: Opened, error: UpstreamError | None, record: Record) -> None:
         """The relay's verdict on a committed stream."""
@@ -289,3 +299,25 @@ async def _expect_stream(response: Response, dialect: Dialect, chat: Chat, targe
         dialect.response(body, chat, target)  # raises the error that it holds
     if "json" in kind or "html" in kind:
         raise not_the_dialect(target, f"{kind} where a stream was asked for")
+
+
+def _outgoing(target: Target, chat: Chat, record: Record) -> Outgoing:
+    """The chat in the target's words; notes what they cannot say. Raises `BadRequest`."""
+    dialect = dialect_for(target.vendor.dialect)
+    outgoing = dialect.request(chat, target)
+    is_native = chat.native is not None and chat.native[0] == dialect.name
+    record.dropped = outgoing.dropped if is_native else (*chat.lost, *outgoing.dropped)
+    return outgoing
+
+
+def _as_sent(body: bytes, response: Response, dialect: Dialect, target: Target) -> Reply:
+    """An answer without hub form: any JSON object, unless it is an error in disguise."""
+    try:
+        document = parse(body)
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict):
+        raise not_the_dialect(target, "an answer that is not a JSON object")
+    if document.get("error"):
+        raise dialect.error(response.status, response.headers, body[:MAX_ERROR_BYTES], target)
+    return Reply(body, document)

@@ -5,7 +5,8 @@
     │   ├── NotFound            404
     │   ├── MethodNotAllowed    405
     │   ├── PayloadTooLarge     413
-    │   └── UnsupportedMedia    415
+    │   ├── UnsupportedMedia    415
+    │   └── ExpectationFailed   417
     ├── Unauthorized            401  authentication_error
     ├── Conflict                409  conflict_error
     ├── Overloaded              503  overloaded_error    (+ Retry-After)
@@ -71,6 +72,10 @@ class PayloadTooLarge(BadRequest):
 
 class UnsupportedMedia(BadRequest):
     status = 415
+
+
+class ExpectationFailed(BadRequest):
+    status = 417
 
 
 class Unauthorized(RouterError):

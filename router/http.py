@@ -17,6 +17,7 @@ from router.access import request_id
 from router.downstream import STALLED_SECONDS
 from router.errors import (
     BadRequest,
+    ExpectationFailed,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
@@ -33,6 +34,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BODY_SECONDS = 120.0
 _JSON = "application/json"
 _UNREADABLE = "invalid_body"
+# What aiohttp undoes on the way in, or refuses before a request comes here; anything else it passes on as it is.
+_UNPACKED = frozenset({"gzip", "deflate", "br", "zstd", "identity"})
 
 
 async def read_body(request: web.Request, limit: int | None = None) -> bytes:
@@ -44,6 +47,9 @@ async def read_body(request: web.Request, limit: int | None = None) -> bytes:
     kind = _kind(request)
     if kind and not _is_json(kind):
         raise UnsupportedMedia(f"The content type must be {_JSON}, not {kind[:100]!r}.", code="unsupported_media_type")
+    packing = request.headers.get("content-encoding")
+    if packing and packing.lower() not in _UNPACKED:
+        raise unknown_packing(packing)
     if limit is None:
         limit = request.app[SERVICE].settings.max_body_bytes
     if request.content_length is not None and request.content_length > limit:
@@ -187,7 +193,35 @@ async def not_found(request: web.Request) -> web.StreamResponse:
 
 
 async def wrong_method(request: web.Request) -> web.StreamResponse:
-    raise MethodNotAllowed(f"{request.method} is not allowed for {request.path}.", code="method_not_allowed")
+    resource = request.match_info.route.resource
+    assert resource is not None  # noqa: S101 - every route here has one
+    allowed = ", ".join(route.method for route in resource if route.method != "*")  # RFC 9110, 15.5.6: required
+    raise MethodNotAllowed(
+        f"{request.method} is not allowed for {request.path}.", code="method_not_allowed", headers={"allow": allowed}
+    )
+
+
+async def expectation(request: web.Request) -> web.StreamResponse | None:
+    """Answers an `Expect` header (RFC 9110, 10.1.1); None where the request goes on."""
+    expect = request.headers.get("expect", "")
+    if request.version == HttpVersion10:
+        return None
+    if expect.lower() != "100-continue":
+        error = ExpectationFailed(f"The expectation {expect[:100]!r} cannot be met.", code="expectation_failed")
+        return error_response(error, {"x-request-id": request_id(request.headers)})
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # of the answer itself, nothing is written yet
+    return None
+
+
+def unknown_packing(name: str) -> UnsupportedMedia:
+    """For a body that is packed in a way that is not undone here (RFC 9110, 12.5.3: the answer says what is)."""
+    said = f"{name[:100]!r}" if name else "this one"
+    return UnsupportedMedia(
+        f"The content encoding must be gzip or deflate, not {said}.",
+        code="unsupported_content_encoding",
+        headers={"accept-encoding": "gzip, deflate"},
+    )
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

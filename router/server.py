@@ -16,12 +16,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
+from router.access import request_id
 from router.app import STRAIGHT, build
 from router.classifier import Classifier
 from router.config import ConfigError, Settings
 from router.errors import BadRequest
-from router.http import error_response
+from router.http import error_response, unknown_packing
 from router.service import SERVICE, Service
 
 log = logging.getLogger("router.server")
@@ -68,7 +70,12 @@ class _Connection(web.RequestHandler):
         if status >= 500 or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         log.debug("malformed HTTP: %s", type(exc).__name__)  # its text quotes the head, and a key may stand there
-        response = error_response(BadRequest("The request is not valid HTTP.", code="invalid_http"))
+        error = BadRequest("The request is not valid HTTP.", code="invalid_http")
+        if isinstance(
+            exc, ContentEncodingError
+        ):  # named in the head; one that only the body belies comes to the reader
+            error = unknown_packing("")
+        response = error_response(error, {"x-request-id": request_id({})})
         response.force_close()
         return response
 

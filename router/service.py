@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -46,7 +47,7 @@ class Service:
         self.draining = False
         self.tracer: Tracer | None = None
         self.request_log = RequestLog(settings.log_level, settings.log_format)
-        self.retraining = asyncio.Lock()
+        self.retraining: asyncio.Task[dict[str, Any]] | None = None  # the last one, running or done
         self.probed = False
         self._to_be_shown = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,6 +83,8 @@ class Service:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
+        if self.retraining is not None:  # the process would wait for its thread in any case; so its outcome is whole
+            await asyncio.wait([self.retraining])
         if self._upstream is not None:
             await self._upstream.close()
         self.classifier.close()

@@ -11,14 +11,18 @@ from time import perf_counter
 
 from aiohttp import web
 
-from router.access import request_id
+from router.api import Exchange
 from router.artifacts import ArtifactError, Manifest, read_manifest
-from router.doors import embeddings
+from router.config import Settings
+from router.doors import chat_completions, embeddings
+from router.doors.answer import counts
+from router.doors.door import spliced
 from router.encoder import Encoder
-from router.errors import NotConfigured, NotFound, RouterError
-from router.http import error_response, json_response, read_body
-from router.metrics import Record
+from router.errors import BadRequest, NotConfigured, NotFound
+from router.http import WholeResponse, json_response, read_body
+from router.policy import plan
 from router.providers import dialect_for
+from router.providers.dialect import Outgoing, Usage
 from router.service import SERVICE, Service
 
 # What the original model reads of a text (its `max_seq_length`); longer ones are cut at the end, as everywhere else.
@@ -54,40 +58,67 @@ class LocalEmbedder:
 EMBEDDER: web.AppKey[LocalEmbedder] = web.AppKey("embedder", LocalEmbedder)
 
 
+class _Embedding(Exchange):
+    """A request for vectors: as a chat in all but the answer's making."""
+
+    async def _serve(self) -> web.StreamResponse:
+        wanted = embeddings.parse(await read_body(self.request, self.settings.max_body_bytes))
+        self.record.received = perf_counter()
+        self.record.mechanism = "direct"
+        if wanted.model == embeddings.LOCAL_MODEL:
+            self.record.provider, self.record.model = "local", wanted.model
+            body = await self.request.app[EMBEDDER].embed(wanted, self.service)
+            self.record.status = 200  # and no `answered`: the work is the answer, not an overhead
+            return json_response(body, headers=self._headers())
+        return await self._forward(wanted)
+
+    async def _forward(self, wanted: embeddings.EmbeddingsRequest) -> web.StreamResponse:
+        """To the provider of the tier that the client named.
+
+        Never to its fallbacks: the vectors of two models do not compare, and a client that stores them would not
+        notice until its searches find nothing.
+        """
+        _check_named(wanted.model, self.settings)
+        self.plan = chosen = plan(self.settings, wanted.model, "direct")
+        if not chosen.targets:
+            raise NotConfigured("No tier is configured.")
+        self.record.mechanism = chosen.mechanism
+        target = chosen.targets[0]
+        self.record.tier = target.tier
+        if dialect_for(target.vendor.dialect).embedded:
+            raise NotFound(
+                f"Tier '{target.tier}' is served by the embedded echo, which makes no embeddings.", param="model"
+            )
+        outgoing = Outgoing("/embeddings", wanted.forwarded(target.model))
+        answer = await self.service.dispatcher.forward(outgoing, chosen, self.settings, self.record, self.deadline)
+        used = counts(answer.document.get("usage"))
+        self._count(Usage(used.prompt, used.completion, used.cached))
+        self._answered(200)
+        return WholeResponse(spliced(answer.body, answer.document, self._meta()), self._headers())
+
+
 async def create(request: web.Request) -> web.StreamResponse:
     """The endpoint."""
-    service = request.app[SERVICE]
-    service.take_permit()
-    try:
-        wanted = embeddings.parse(await read_body(request))
-        if wanted.model == embeddings.LOCAL_MODEL:
-            return json_response(await request.app[EMBEDDER].embed(wanted, service))
-        return await _forward(wanted, request, service)
-    except RouterError as error:
-        return error_response(error, body=embeddings.error_body(error))
-    finally:
-        service.release_permit()
+    # Of the door, only the shape of its errors is asked for.
+    return await _Embedding(request, chat_completions.DOOR, request.app[SERVICE]).run()
 
 
-async def _forward(wanted: embeddings.EmbeddingsRequest, request: web.Request, service: Service) -> web.StreamResponse:
-    """To the provider of the tier that the client named."""
-    settings = service.settings
+def _check_named(model: str, settings: Settings) -> None:
+    """Raises `NotFound` or, where a tier would have to be chosen by what the text says, `BadRequest`."""
     choices = ", ".join((embeddings.LOCAL_MODEL, *settings.tiers))
-    if wanted.model not in settings.tiers:
+    if model == settings.model_name:
+        raise BadRequest(
+            f"'{model}' chooses a model for each text, and vectors of different models do not compare. "
+            f"Name one: {choices}.",
+            param="model",
+            code="model_not_supported",
+        )
+    if model not in settings.tiers:
         raise NotFound(
-            f"The model '{wanted.model[:100]}' does not exist here. Embedding models: {choices}.",
+            f"The model '{model[:100]}' does not exist here. Embedding models: {choices}.",
             param="model",
             code="model_not_found",
         )
-    serving = settings.serving.get(wanted.model)
-    if serving is None:
-        raise NotConfigured("No tier is configured.")
-    target = settings.targets[serving]
-    if dialect_for(target.vendor.dialect).embedded:
-        raise NotFound(f"Tier '{serving}' is served by the embedded echo, which makes no embeddings.", param="model")
-    record = Record(request_id=request_id(request.headers), endpoint=request.path, received=perf_counter())
-    body = await service.dispatcher.forward(target, "/embeddings", wanted.forwarded(target.model), settings, record)
-    return json_response(body, headers={"x-virtusoul-tier": target.tier, "x-virtusoul-routed-to": target.route})
 
 
 def _load(service: Service) -> Encoder:

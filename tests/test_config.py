@@ -83,6 +83,25 @@ def test_what_a_tier_needs(env: dict[str, str], missing: str) -> None:
     assert missing in faults(env)
 
 
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"PROVIDER": "bogus", "MODEL": "x", "FALLBACKS": "ghost"}, ["PROVIDER", "FALLBACKS"]),
+        ({"PROVIDER": "custom", "FALLBACKS": "ghost", "CONTEXT_WINDOW": "abc"},
+         ["CONTEXT_WINDOW", "MODEL", "BASE_URL", "FALLBACKS"]),
+        ({"FALLBACKS": "ghost"}, ["PROVIDER", "FALLBACKS"]),
+        ({"CONTEXT_WINDOW": "abc"}, ["CONTEXT_WINDOW", "PROVIDER"]),
+        ({"PROVIDER": "openai", "MODEL": "m", "BASE_URL": "ftp://x"}, ["BASE_URL"]),
+        ({"PROVIDER": "groq", "MODEL": "m\nn", "API_KEY": "k\nl"}, ["MODEL", "API_KEY"]),
+        ({"PROVIDER": "custom", "MODEL": "m", "BASE_URL": "ftp://x"}, ["BASE_URL"]),
+    ],
+)  # fmt: skip
+def test_the_faults_of_one_tier_do_not_hide_each_other(env: dict[str, str], named: list[str]) -> None:
+    """Each variable once: what is set and cannot be read is not called missing too."""
+    lines = faults({f"SIMPLE_{suffix}": value for suffix, value in env.items()}).splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"SIMPLE_{suffix}" for suffix in named]
+
+
 def test_what_a_tier_does_not_need() -> None:
     assert load({"SIMPLE_PROVIDER": "ollama", "SIMPLE_MODEL": "m"}).targets["simple"].api_key == ""
     assert load({"SIMPLE_PROVIDER": "openai", "SIMPLE_MODEL": "m", "SIMPLE_BASE_URL": "http://vllm:8000/v1/"}).targets

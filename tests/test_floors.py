@@ -19,8 +19,8 @@ FLOORS: dict[str, int] = {
     "connection": 0, "inflater": 1, "pool": 1, "classifier": 3, "upstream": 3, "doors": 3, "embeddings": 3,
     "training": 4, "classification": 4, "opened": 4, "dispatch": 5, "downstream": 4,
     "routing": 5, "service": 6,
-    "http": 7, "api": 8, "admin": 8, "vectors": 8, "dashboard": 8,
-    "app": 9, "server": 10, "workers": 11, "cli": 12, "__main__": 13, "__init__": 0,
+    "http": 7, "api": 8, "admin": 8, "vectors": 9, "dashboard": 8,
+    "app": 10, "server": 11, "workers": 12, "cli": 13, "__main__": 14, "__init__": 0,
 }  # fmt: skip
 
 

@@ -16,7 +16,6 @@ import orjson
 
 from router.chat import encode, parse_object
 from router.doors import checks
-from router.errors import RouterError
 
 MAX_INPUTS = 2048  # the API's own limit
 LOCAL_MODEL = "all-MiniLM-L6-v2"
@@ -104,7 +103,3 @@ def response(
     if meta is not None:
         body["_virtusoul"] = meta
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def error_body(error: RouterError) -> bytes:
-    return orjson.dumps(error.body())

@@ -148,6 +148,12 @@ def test_check_prints_the_table_with_masked_keys(tmp_path: Path) -> None:
     assert "0123456789" not in ran.stdout + ran.stderr
 
 
+def test_check_prints_the_warnings_too(tmp_path: Path) -> None:
+    ran = cli("--check", env={"MEDIUM_PROVIDER": "echo", "TIMEOUTT": "5"}, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "did you mean TIMEOUT?" in ran.stdout
+
+
 def test_corrupt_artefacts_are_named(tmp_path: Path) -> None:
     import shutil
 

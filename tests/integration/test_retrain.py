@@ -81,3 +81,79 @@ async def test_nothing_is_kept_of_a_refused_training(
     async with router.post(EXAMPLES, "/retrain") as response:
         assert (response.status, (await response.json())["error"]["code"]) == (409, "retrain_refused")
     assert not (tmp_path / "data.jsonl").exists()
+
+
+@pytest.fixture
+def slow_fit(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """A fit that says when it began, and goes on when it is told to; it publishes the head `new-head`."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def fit(classifier: FakeClassifier, **_: Any) -> RetrainReport:
+        started.set()
+        assert go_on.wait(10)
+        classifier.versions = ("fake-encoder", "new-head")
+        return report(True)
+
+    monkeypatch.setattr("router.training.retrain", fit)
+    monkeypatch.setattr(RetrainReport, "as_dict", lambda self: {"success": self.success})
+    return started, go_on
+
+
+async def leave(router: Running, started: threading.Event) -> None:
+    """Asks for a training, and gives up once it runs."""
+    leaving = asyncio.create_task(router.post(EXAMPLES, "/retrain").__aenter__())
+    await asyncio.to_thread(started.wait, 10)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await asyncio.sleep(0.1)  # the router notices
+
+
+async def test_a_training_outlives_its_client(
+    worker: Any, slow_fit: tuple[threading.Event, threading.Event], tmp_path: Path
+) -> None:
+    """The thread that fits cannot be stopped: so it keeps its lock, its examples, its metric and its label."""
+    started, go_on = slow_fit
+    router = await worker()
+    outcomes = [f'virtusoul_retrain_total{{outcome="{outcome}"}}' for outcome in ("succeeded", "failed")]
+    before = [await router.metric(outcome) for outcome in outcomes]
+    await leave(router, started)
+    async with router.post(EXAMPLES, "/retrain") as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (409, "retrain_in_progress")
+    go_on.set()
+    await asyncio.wait_for(asyncio.wait([router.service.retraining]), 10)
+    assert "Explain DNS" in (tmp_path / "data.jsonl").read_text()
+    after = [await router.metric(outcome) for outcome in outcomes]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 0]
+    async with router.client.get(router.url + "/metrics") as response:
+        assert 'head="new-head"' in await response.text()
+    async with router.post(EXAMPLES, "/retrain") as response:
+        assert response.status == 200
+
+
+async def test_stopping_waits_for_a_training(
+    worker: Any, slow_fit: tuple[threading.Event, threading.Event], tmp_path: Path
+) -> None:
+    started, go_on = slow_fit
+    router = await worker()
+    await leave(router, started)
+    stopping = asyncio.create_task(router.service.close())
+    await asyncio.sleep(0.05)
+    assert not stopping.done()
+    go_on.set()
+    await asyncio.wait_for(stopping, 10)
+    assert "Explain DNS" in (tmp_path / "data.jsonl").read_text()
+
+
+async def test_a_training_whose_examples_cannot_be_kept_says_so(
+    worker: Any, slow_fit: tuple[threading.Event, threading.Event], tmp_path: Path
+) -> None:
+    """Not that the old weights stay: the new ones serve."""
+    slow_fit[1].set()
+    router = await worker()
+    (tmp_path / "data.jsonl").mkdir()
+    async with router.post(EXAMPLES, "/retrain") as response:
+        error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (500, "training_data_unwritable")
+    assert "old weights" not in error["message"]
+    async with router.client.get(router.url + "/metrics") as response:
+        assert 'head="new-head"' in await response.text()
