@@ -247,6 +247,19 @@ async def test_context_length_moves_to_a_larger_window_only(
         assert other.requests == []
 
 
+@pytest.mark.parametrize("status", [404, 413, 422])
+async def test_a_refusal_of_length_keeps_its_status_and_its_way_out(
+    start_router: Start, fake: FakeOpenAI, other: FakeOpenAI, status: int
+) -> None:
+    fake.script(Status(status, CONTEXT.body))
+    alone = await start_router(tier_env("simple", fake))
+    answered, body = await alone.chat()
+    assert (answered, body["error"]["code"]) == (status, "context_length_exceeded")
+    pair = await start_router(pair_env(fake, other))
+    answered, body = await pair.chat()
+    assert (answered, body["_virtusoul"]["tier"]) == (200, "complex")
+
+
 async def test_a_content_filter_is_never_shopped_around(pair: Running, fake: FakeOpenAI, other: FakeOpenAI) -> None:
     fake.script(Status(400, body={"error": {"message": "flagged: violence", "code": "content_filter", "type": "x"}}))
     status, body = await pair.chat()
