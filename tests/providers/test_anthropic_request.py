@@ -330,6 +330,15 @@ def test_a_tool_loop_whose_thinking_is_missing_goes_on_without() -> None:
     assert wire["messages"][1]["content"][0] == {"type": "thinking", "thinking": "t", "signature": "s"}
 
 
+def test_another_providers_signature_on_a_call_is_named_as_lost() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"},
+            "extra_content": {"google": {"thought_signature": "s"}}}  # fmt: skip
+    loop = [HI, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1"}]
+    wire, dropped = send(messages=loop)
+    assert wire["messages"][1]["content"] == [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]
+    assert dropped == {"messages.tool_calls.extra_content"}
+
+
 def test_unsigned_thinking_is_not_sent_and_openrouters_form_is() -> None:
     message = {"role": "assistant", "content": "x", "thinking_blocks": [{"type": "thinking", "thinking": "t"}]}
     wire, dropped = send(messages=[HI, message, HI])
