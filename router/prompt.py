@@ -8,7 +8,9 @@ read together with what it follows.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 # Blocks that agent harnesses put into user messages. Only closed blocks are taken out, so that a person who asks what
@@ -23,6 +25,11 @@ HARNESS_TAGS = (
 )  # fmt: skip
 # Tags in which a harness wraps the person's own words: where one is found, only its inside counts.
 ASK_TAGS = ("user_query", "user_message", "user_request", "feedback", "task")
+# Names that a person's own markup may bear, too: harnesses put such blocks on lines of their own, people in sentences.
+_OWN_LINES = frozenset(
+    {"rules", "user_info", "current_file", "additional_data", "function_results", "tool_result", "tool_results"}
+    | set(ASK_TAGS)
+)
 
 # How many user turns before a follow-up are read with it (SPEC: one or two).
 MAX_EARLIER_TURNS = 2
@@ -113,34 +120,56 @@ def strip_harness(text: str) -> str:
     if "</" not in text:
         return text.strip()
     for tag in HARNESS_TAGS:
-        text = _cut_blocks(text, f"<{tag}", f"</{tag}>")
+        if f"</{tag}>" in text:
+            text = _without(text, _blocks(text, tag))
     for tag in ASK_TAGS:
-        opening, closing = f"<{tag}>", f"</{tag}>"
-        start = text.find(opening)
-        end = text.rfind(closing)
-        if 0 <= start < end:
-            return text[start + len(opening) : end].replace(closing, "").replace(opening, "").strip()
+        if f"</{tag}>" in text and (blocks := _blocks(text, tag)):
+            return "\n".join(text[opening.end() : closing.start()].strip() for opening, closing in blocks).strip()
     return text.strip()
 
 
-def _cut_blocks(text: str, opening: str, closing: str) -> str:
-    if closing not in text:
-        return text
+_Block = tuple[re.Match[str], re.Match[str]]  # the opening tag and the closing one
+
+
+def _blocks(text: str, tag: str) -> list[_Block]:
+    """The outermost blocks of `tag`, in order; one stack, so that the time is linear."""
+    opened: list[re.Match[str]] = []
+    blocks: list[_Block] = []
+    for found in _tokens(tag).finditer(text):
+        if found["opening"]:
+            opened.append(found)
+        elif opened:
+            opening = opened.pop()
+            while blocks and blocks[-1][0].start() > opening.start():
+                blocks.pop()  # it was nested
+            blocks.append((opening, found))
+    # What stays open is a mention; but where it begins a line, it is the block that begins, and the mention was inside.
+    for opening in reversed(opened):
+        at = bisect(blocks, opening.start(), key=lambda block: block[0].start())
+        if opening["begins"] is not None and at < len(blocks):
+            blocks[at] = (opening, blocks[at][1])
+    if tag not in _OWN_LINES:
+        return blocks
+    return [block for block in blocks if block[0]["begins"] is not None and block[1]["ends"] is not None]
+
+
+@cache
+def _tokens(tag: str) -> re.Pattern[str]:
+    """Opening and closing tags. `begins`, `ends`: set where nothing else stands before or behind it on its line.
+
+    Another block may follow on the same line. No part can match in two ways, so nothing is ever tried twice.
+    """
+    opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}(?:>|(?=\s)))"
+    return re.compile(rf"{opening}|</{tag}>(?P<ends>[ \t\r]*(?:$|(?=<)))?", re.MULTILINE)
+
+
+def _without(text: str, blocks: list[_Block]) -> str:
     kept: list[str] = []
     position = 0
-    while (start := text.find(opening, position)) >= 0:
-        after = text[start + len(opening) : start + len(opening) + 1]
-        end = text.find(closing, start)
-        if end < 0:
-            break
-        if after not in (">", " ", "\n", "\t"):  # another tag that only begins alike
-            kept.append(text[position : start + len(opening)])
-            position = start + len(opening)
-            continue
-        kept.append(text[position:start])
-        position = end + len(closing)
-    kept.append(text[position:])
-    return "".join(kept)
+    for opening, closing in blocks:
+        kept.append(text[position : opening.start()])
+        position = closing.end()
+    return "".join((*kept, text[position:]))
 
 
 def is_follow_up(text: str) -> bool:
