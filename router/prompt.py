@@ -39,6 +39,7 @@ FOLLOW_UP_MAX_CHARS = 60
 FOLLOW_UP_MAX_WORDS = 9
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_CLAUSE_END = re.compile(r"[,;:.!?\n]")
 
 # Says nothing by itself: agreement, continuation, "again". Whole message of such words = follow-up.
 _GO_ON = frozenset(
@@ -68,13 +69,49 @@ _FRAGMENT_STARTS = frozenset(
 # Complete in themselves, however short: they must not inherit the weight of the turn before.
 _SOCIAL = frozenset(
     """
-    thanks thank thx ty cheers hello hi hey bye goodbye welcome lol haha cool awesome wow gracias merci danke obrigado
+    thanks thank thx ty cheers hello hi hey bye goodbye welcome gracias merci danke obrigado
     obrigada grazie спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다
     안녕 شكرا धन्यवाद dziękuję teşekkürler dank
     """.split()
 )
+_EXCLAMATIONS = frozenset("lol haha cool awesome wow".split())
+# Begins an answer to what was proposed; in words joined by one blank, as is all below.
+_ASSENTS = re.compile(
+    r"^(?:(?:yes|yeah|yep|yup|sure|absolutely|definitely|certainly|of course|agreed|approved|confirmed|ok|okay|alright|"
+    r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?|works for me|"
+    r"oui|bien sûr|d['’]accord|sí|sì|claro|vale|dale|ja|klar|gerne|natürlich|sim|certo|tak|jasne|evet|tamam|"
+    r"да|конечно|хорошо|ладно|ага|نعم|हाँ|हां)(?: |$))*"
+)
+_GO_AHEAD = re.compile(
+    r"(?:please |pls )?(?:go (?:ahead|on|with|for)|continue|proceed|carry on)\b|(?:please|pls) do\b|"
+    r"(?:s['’]il te plaît )?(?:vas y|continue)\b|(?:adelante|continúa|sigue|mach weiter|weiter mit|давай|продолжай)\b"
+)
+# Behind an assent: a new question ("ok, what is DNS?"), or no assent at all ("yes or no: …").
+_ASKS = frozenset(
+    """
+    what who whose when where which how or no qué que o wer wo wann wie was oder quel quelle où ou где кто когда или
+    """.split()
+)
+# Begins a remark on the answer, which asks for nothing: "ok cool, that makes sense".
+_REMARKS = frozenset(
+    """
+    great perfect good nice fine excellent super no nope all that that's thats it it's this i i'll i'm you we so very
+    perfetto perfecto parfait понятно
+    """.split()
+)
+# "It" that points at nothing.
+_EMPTY_IT = re.compile(
+    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|"
+    r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
+    r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for)\b"
+)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CJK_FOLLOW_UP_MAX_CHARS = 8
+_CJK_ASSENT_MAX_CHARS = 20
+_CJK_ASSENTS = re.compile(
+    r"(?!.*(?:谢|謝|ありがと|감사|고마))(?:好的?|好啊|是的?|可以|行|对|嗯|没问题|當然|当然|はい|ええ|うん|네|예|응|그래|좋아요?)[\s,.!，。、！~～].*[^?？吗嗎か]$",
+    re.DOTALL,
+)
 _CJK_POINTS_BACK = re.compile(
     "继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|続け|お願い|それ|もっと|계속|그거|다시|更|呢$"
 )
@@ -176,22 +213,50 @@ def is_follow_up(text: str) -> bool:
     """Whether `text` is too short to stand alone: agreement, a fragment, or words that point at an earlier turn."""
     if len(text) > FOLLOW_UP_MAX_CHARS:
         return False
-    words = [word.lower() for word in _WORD.findall(text)]
+    words = _WORD.findall(text.lower())
     if not words:
         return True
     if _CJK.search(text):
-        return len(text) <= _CJK_FOLLOW_UP_MAX_CHARS and (
-            all(word in _GO_ON for word in words) or _CJK_POINTS_BACK.search(text) is not None
-        )
-    if len(words) > FOLLOW_UP_MAX_WORDS or any(word in _SOCIAL for word in words):
+        return _is_cjk_follow_up(text, words)
+    if len(words) > FOLLOW_UP_MAX_WORDS:
         return False
+    asking = _without_courtesy(text)
+    said = " ".join(asking)
+    rest = _ASSENTS.sub("", said, count=1)
+    assents = rest != said or _GO_AHEAD.match(said) is not None
+    if len(asking) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
+        return assents and rest != "" and rest.split()[0] not in _REMARKS
     if all(word in _GO_ON for word in words):
         return True
+    if assents:
+        if not rest or not (text.rstrip().endswith("?") or rest.split()[0] in _ASKS):
+            return True
+        words = rest.split()  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
     if words[0] in _LINKS or (words[0] in _FRAGMENT_STARTS and len(words) <= 5):
         return True
     if words[:2] in (["what", "about"], ["how", "about"], ["why", "not"]):
         return True
-    return any(word in _POINTERS for word in words)
+    return any(word in _POINTERS for word in _WORD.findall(_EMPTY_IT.sub(" ", " ".join(words))))
+
+
+def _is_cjk_follow_up(text: str, words: list[str]) -> bool:
+    if len(text) <= _CJK_ASSENT_MAX_CHARS and _CJK_ASSENTS.match(text):
+        return True
+    return len(text) <= _CJK_FOLLOW_UP_MAX_CHARS and (
+        all(word in _GO_ON for word in words) or _CJK_POINTS_BACK.search(text) is not None
+    )
+
+
+def _without_courtesy(text: str) -> list[str]:
+    """The words that are no exclamation, thanks or greeting, nor follow one in its clause ("thanks for the help")."""
+    kept: list[str] = []
+    for clause in _CLAUSE_END.split(text.lower()):
+        for word in _WORD.findall(clause):
+            if word in _SOCIAL:
+                break
+            if word not in _EXCLAMATIONS:
+                kept.append(word)
+    return kept
 
 
 def clip(text: str, limit_chars: int) -> str:

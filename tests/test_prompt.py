@@ -110,6 +110,28 @@ def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     assert text_to_classify([user(PROOF), assistant("Shall I?"), user(text)]) == f"{PROOF}\n{text}"
 
 
+@pytest.mark.parametrize("text", [
+    "Sure, sounds good to me", "looks good to me", "Absolutely", "of course", "sure thing", "works for me",
+    "Yes, go with option A", "yes, use Postgres", "yes, write the code", "ok cool do it", "thanks, please do it",
+    "yes, thank you, go on", "thanks, continue", "Proceed with option B", "Please go ahead with the plan",
+    "Okay, what about Rust?", "ok, and in French?", "Oui, utilise Postgres", "sí, con la opción A", "ja, nimm Postgres",
+    "да, используй Postgres", "好的，用 Postgres", "はい、Postgresでお願いします", "네, 해주세요",
+])  # fmt: skip
+def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
+    assert is_follow_up(text)
+
+
+@pytest.mark.parametrize("text", [
+    "thank you", "Thank you so much!", "ok thanks", "ok thanks for your help", "great, thanks", "no thanks",
+    "looks good to me, thanks!", "ok cool, that makes sense", "awesome!", "はい、ありがとう", "hi, how are you?",
+    "ok, what is the capital of France?", "好的，法国的首都是什么？",
+    "Ja oder nein, ist der Wal ein Säugetier", "ok perfetto grazie mille!!", "Please explain DNS",
+    "What time is it?", "Is it raining?", "What day is it today?", "Is it safe to eat raw eggs?",
+])  # fmt: skip
+def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
+    assert not is_follow_up(text)
+
+
 @pytest.mark.parametrize("text", ["thanks!", "Hello", "What is the capital of France?", "Explain DNS", "Write a haiku", "谢谢", "写一首关于春天的诗"])  # fmt: skip
 def test_what_stands_alone_is_read_alone(text: str) -> None:
     assert text_to_classify([user(PROOF), assistant("…"), user(text)]) == text
