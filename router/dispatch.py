@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,8 @@ from router.providers.dialect import Outgoing, Reply, parse
 from router.providers.failures import not_the_dialect
 from router.sse import Decoder
 from router.upstream import MAX_ERROR_BYTES, Response, Upstream, silent
+
+log = logging.getLogger("router.dispatch")
 
 # Exponential backoff with full jitter (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter).
 BACKOFF_BASE = 0.25
@@ -123,6 +126,11 @@ class Dispatcher:
                 remaining = larger_window(remaining, target)
             first_error = first_error or error
             if _TABLE[error.failure][1] is Move.STOP and reason != "circuit_open":
+                if first_error.failure is Failure.RATE_LIMITED and _says_nothing_of_the_request(error):
+                    log.warning(
+                        "tier '%s' (%s), a fallback after a 429: %s", target.tier, target.route, _refusal(error)
+                    )
+                    raise first_error  # the client can wait for that one
                 raise error
             if remaining and self._loop.time() < deadline:
                 record.fallbacks += ((target.tier, remaining[0].tier, reason),)
@@ -278,6 +286,19 @@ class Dispatcher:
 def _name(record: Record, target: Target, plan: Plan) -> None:
     record.tier, record.provider, record.model = target.tier, target.vendor.name, target.model
     record.requested_tier = plan.wanted if plan.wanted != target.tier else ""
+
+
+def _says_nothing_of_the_request(error: UpstreamError) -> bool:
+    """Whether a refusal that stops is about the target itself: its key, its model's name, its account."""
+    if error.failure is Failure.CLIENT:
+        return error.upstream_status not in (400, 413, 422)
+    return error.failure is Failure.AUTH
+
+
+def _refusal(error: UpstreamError) -> str:
+    """For the log; not the provider's own words, for those may quote the prompt."""
+    what = "its key was refused" if error.failure is Failure.AUTH else "it refused the request"
+    return f"{what} with status {error.upstream_status}"
 
 
 async def _error_body(response: Response) -> bytes:

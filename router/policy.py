@@ -37,19 +37,19 @@ def plan(
     """Orders the targets for a request that wants the tier `wanted` (a name in `settings.tiers`).
 
     `needs`: what the target must be able to do. `tokens`: estimated prompt length. `pinned_dialect`: the conversation
-    carries state that only this dialect accepts: a target of it is preferred, and fallbacks of others
-    are left out. An empty plan has no targets
-    (nothing configured). Where no target fits the needs, the wanted one is asked all the same: its provider's refusal
-    tells the client more than ours could.
+    carries state that only this dialect accepts: a target of it is preferred, unless the client named its tier
+    (`mechanism` "direct"), and fallbacks of others are left out. An empty plan has no targets (nothing configured).
+    Where no target fits the needs, the wanted one is asked all the same: its provider's refusal tells the client more
+    than ours could.
     """
     serving = settings.serving.get(wanted)
     if serving is None:
         return Plan((), wanted, "unavailable", "no tier is configured")
-    reason = ""
+    named, reason = mechanism == "direct", ""
     if serving != wanted:
         mechanism, reason = "unavailable", f"tier '{wanted}' is not configured"
     first = settings.targets[serving]
-    if pinned_dialect is not None and first.vendor.dialect != pinned_dialect:
+    if pinned_dialect is not None and not named and first.vendor.dialect != pinned_dialect:
         kept = _first_fit(settings, serving, needs, tokens, pinned_dialect)
         if kept is not None:
             mechanism, reason = "capability", f"the conversation carries state that only {pinned_dialect} accepts"

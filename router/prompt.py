@@ -8,7 +8,9 @@ read together with what it follows.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 # Blocks that agent harnesses put into user messages. Only closed blocks are taken out, so that a person who asks what
@@ -23,6 +25,11 @@ HARNESS_TAGS = (
 )  # fmt: skip
 # Tags in which a harness wraps the person's own words: where one is found, only its inside counts.
 ASK_TAGS = ("user_query", "user_message", "user_request", "feedback", "task")
+# Names that a person's own markup may bear, too: harnesses put such blocks on lines of their own, people in sentences.
+_OWN_LINES = frozenset(
+    {"rules", "user_info", "current_file", "additional_data", "function_results", "tool_result", "tool_results"}
+    | set(ASK_TAGS)
+)
 
 # How many user turns before a follow-up are read with it (SPEC: one or two).
 MAX_EARLIER_TURNS = 2
@@ -32,6 +39,7 @@ FOLLOW_UP_MAX_CHARS = 60
 FOLLOW_UP_MAX_WORDS = 9
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_CLAUSE_END = re.compile(r"[,;:.!?\n]")
 
 # Says nothing by itself: agreement, continuation, "again". Whole message of such words = follow-up.
 _GO_ON = frozenset(
@@ -61,13 +69,49 @@ _FRAGMENT_STARTS = frozenset(
 # Complete in themselves, however short: they must not inherit the weight of the turn before.
 _SOCIAL = frozenset(
     """
-    thanks thank thx ty cheers hello hi hey bye goodbye welcome lol haha cool awesome wow gracias merci danke obrigado
+    thanks thank thx ty cheers hello hi hey bye goodbye welcome gracias merci danke obrigado
     obrigada grazie спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다
     안녕 شكرا धन्यवाद dziękuję teşekkürler dank
     """.split()
 )
+_EXCLAMATIONS = frozenset("lol haha cool awesome wow".split())
+# Begins an answer to what was proposed; in words joined by one blank, as is all below.
+_ASSENTS = re.compile(
+    r"^(?:(?:yes|yeah|yep|yup|sure|absolutely|definitely|certainly|of course|agreed|approved|confirmed|ok|okay|alright|"
+    r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?|works for me|"
+    r"oui|bien sûr|d['’]accord|sí|sì|claro|vale|dale|ja|klar|gerne|natürlich|sim|certo|tak|jasne|evet|tamam|"
+    r"да|конечно|хорошо|ладно|ага|نعم|हाँ|हां)(?: |$))*"
+)
+_GO_AHEAD = re.compile(
+    r"(?:please |pls )?(?:go (?:ahead|on|with|for)|continue|proceed|carry on)\b|(?:please|pls) do\b|"
+    r"(?:s['’]il te plaît )?(?:vas y|continue)\b|(?:adelante|continúa|sigue|mach weiter|weiter mit|давай|продолжай)\b"
+)
+# Behind an assent: a new question ("ok, what is DNS?"), or no assent at all ("yes or no: …").
+_ASKS = frozenset(
+    """
+    what who whose when where which how or no qué que o wer wo wann wie was oder quel quelle où ou где кто когда или
+    """.split()
+)
+# Begins a remark on the answer, which asks for nothing: "ok cool, that makes sense".
+_REMARKS = frozenset(
+    """
+    great perfect good nice fine excellent super no nope all that that's thats it it's this i i'll i'm you we so very
+    perfetto perfecto parfait понятно
+    """.split()
+)
+# "It" that points at nothing.
+_EMPTY_IT = re.compile(
+    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|"
+    r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
+    r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for)\b"
+)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CJK_FOLLOW_UP_MAX_CHARS = 8
+_CJK_ASSENT_MAX_CHARS = 20
+_CJK_ASSENTS = re.compile(
+    r"(?!.*(?:谢|謝|ありがと|감사|고마))(?:好的?|好啊|是的?|可以|行|对|嗯|没问题|當然|当然|はい|ええ|うん|네|예|응|그래|좋아요?)[\s,.!，。、！~～].*[^?？吗嗎か]$",
+    re.DOTALL,
+)
 _CJK_POINTS_BACK = re.compile(
     "继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|続け|お願い|それ|もっと|계속|그거|다시|更|呢$"
 )
@@ -113,56 +157,106 @@ def strip_harness(text: str) -> str:
     if "</" not in text:
         return text.strip()
     for tag in HARNESS_TAGS:
-        text = _cut_blocks(text, f"<{tag}", f"</{tag}>")
+        if f"</{tag}>" in text:
+            text = _without(text, _blocks(text, tag))
     for tag in ASK_TAGS:
-        opening, closing = f"<{tag}>", f"</{tag}>"
-        start = text.find(opening)
-        end = text.rfind(closing)
-        if 0 <= start < end:
-            return text[start + len(opening) : end].replace(closing, "").replace(opening, "").strip()
+        if f"</{tag}>" in text and (blocks := _blocks(text, tag)):
+            return "\n".join(text[opening.end() : closing.start()].strip() for opening, closing in blocks).strip()
     return text.strip()
 
 
-def _cut_blocks(text: str, opening: str, closing: str) -> str:
-    if closing not in text:
-        return text
+_Block = tuple[re.Match[str], re.Match[str]]  # the opening tag and the closing one
+
+
+def _blocks(text: str, tag: str) -> list[_Block]:
+    """The outermost blocks of `tag`, in order; one stack, so that the time is linear."""
+    opened: list[re.Match[str]] = []
+    blocks: list[_Block] = []
+    for found in _tokens(tag).finditer(text):
+        if found["opening"]:
+            opened.append(found)
+        elif opened:
+            opening = opened.pop()
+            while blocks and blocks[-1][0].start() > opening.start():
+                blocks.pop()  # it was nested
+            blocks.append((opening, found))
+    # What stays open is a mention; but where it begins a line, it is the block that begins, and the mention was inside.
+    for opening in reversed(opened):
+        at = bisect(blocks, opening.start(), key=lambda block: block[0].start())
+        if opening["begins"] is not None and at < len(blocks):
+            blocks[at] = (opening, blocks[at][1])
+    if tag not in _OWN_LINES:
+        return blocks
+    return [block for block in blocks if block[0]["begins"] is not None and block[1]["ends"] is not None]
+
+
+@cache
+def _tokens(tag: str) -> re.Pattern[str]:
+    """Opening and closing tags. `begins`, `ends`: set where nothing else stands before or behind it on its line.
+
+    Another block may follow on the same line. No part can match in two ways, so nothing is ever tried twice.
+    """
+    opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}(?:>|(?=\s)))"
+    return re.compile(rf"{opening}|</{tag}>(?P<ends>[ \t\r]*(?:$|(?=<)))?", re.MULTILINE)
+
+
+def _without(text: str, blocks: list[_Block]) -> str:
     kept: list[str] = []
     position = 0
-    while (start := text.find(opening, position)) >= 0:
-        after = text[start + len(opening) : start + len(opening) + 1]
-        end = text.find(closing, start)
-        if end < 0:
-            break
-        if after not in (">", " ", "\n", "\t"):  # another tag that only begins alike
-            kept.append(text[position : start + len(opening)])
-            position = start + len(opening)
-            continue
-        kept.append(text[position:start])
-        position = end + len(closing)
-    kept.append(text[position:])
-    return "".join(kept)
+    for opening, closing in blocks:
+        kept.append(text[position : opening.start()])
+        position = closing.end()
+    return "".join((*kept, text[position:]))
 
 
 def is_follow_up(text: str) -> bool:
     """Whether `text` is too short to stand alone: agreement, a fragment, or words that point at an earlier turn."""
     if len(text) > FOLLOW_UP_MAX_CHARS:
         return False
-    words = [word.lower() for word in _WORD.findall(text)]
+    words = _WORD.findall(text.lower())
     if not words:
         return True
     if _CJK.search(text):
-        return len(text) <= _CJK_FOLLOW_UP_MAX_CHARS and (
-            all(word in _GO_ON for word in words) or _CJK_POINTS_BACK.search(text) is not None
-        )
-    if len(words) > FOLLOW_UP_MAX_WORDS or any(word in _SOCIAL for word in words):
+        return _is_cjk_follow_up(text, words)
+    if len(words) > FOLLOW_UP_MAX_WORDS:
         return False
+    asking = _without_courtesy(text)
+    said = " ".join(asking)
+    rest = _ASSENTS.sub("", said, count=1)
+    assents = rest != said or _GO_AHEAD.match(said) is not None
+    if len(asking) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
+        return assents and rest != "" and rest.split()[0] not in _REMARKS
     if all(word in _GO_ON for word in words):
         return True
+    if assents:
+        if not rest or not (text.rstrip().endswith("?") or rest.split()[0] in _ASKS):
+            return True
+        words = rest.split()  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
     if words[0] in _LINKS or (words[0] in _FRAGMENT_STARTS and len(words) <= 5):
         return True
     if words[:2] in (["what", "about"], ["how", "about"], ["why", "not"]):
         return True
-    return any(word in _POINTERS for word in words)
+    return any(word in _POINTERS for word in _WORD.findall(_EMPTY_IT.sub(" ", " ".join(words))))
+
+
+def _is_cjk_follow_up(text: str, words: list[str]) -> bool:
+    if len(text) <= _CJK_ASSENT_MAX_CHARS and _CJK_ASSENTS.match(text):
+        return True
+    return len(text) <= _CJK_FOLLOW_UP_MAX_CHARS and (
+        all(word in _GO_ON for word in words) or _CJK_POINTS_BACK.search(text) is not None
+    )
+
+
+def _without_courtesy(text: str) -> list[str]:
+    """The words that are no exclamation, thanks or greeting, nor follow one in its clause ("thanks for the help")."""
+    kept: list[str] = []
+    for clause in _CLAUSE_END.split(text.lower()):
+        for word in _WORD.findall(clause):
+            if word in _SOCIAL:
+                break
+            if word not in _EXCLAMATIONS:
+                kept.append(word)
+    return kept
 
 
 def clip(text: str, limit_chars: int) -> str:

@@ -81,3 +81,12 @@ def test_a_pinned_conversation_stays_with_its_dialect() -> None:
     assert (order(found), found.mechanism) == (["complex"], "capability")
     # Where no tier speaks it, the wanted one serves: its provider file leaves out what it cannot use.
     assert order(plan(load(env), "simple", "classified", pinned_dialect="anthropic")) == ["simple", "medium"]
+
+
+def test_a_named_tier_serves_whatever_state_the_conversation_carries() -> None:
+    env = {"SIMPLE_PROVIDER": "ollama", "SIMPLE_MODEL": "m", "MEDIUM_PROVIDER": "ollama", "MEDIUM_MODEL": "m"}
+    settings = load({**env, "COMPLEX_PROVIDER": "anthropic", "COMPLEX_MODEL": "c", "COMPLEX_API_KEY": "k"})
+    found = plan(settings, "simple", "direct", pinned_dialect="anthropic")
+    assert (order(found), found.mechanism) == (["simple"], "direct")
+    found = plan(settings, "reasoning", "direct", pinned_dialect="anthropic")  # not configured: `medium` stands in
+    assert (order(found), found.mechanism) == (["medium"], "unavailable")

@@ -71,9 +71,65 @@ def test_the_wrapped_ask_is_unwrapped() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Summarize this html: <task>do</task> and tell me why",
+        "<task>do</task> is how my list begins. Why?",
+        "Explain <rules>the law</rules> to me",
+        "Where does <user_query>x</user_query> come from?\nAnd <tool_result>y</tool_result>?",
+    ],
+)
+def test_markup_inside_a_sentence_is_the_person_s_own(text: str) -> None:
+    assert strip_harness(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("<system-reminder>a <system-reminder>b</system-reminder> c</system-reminder>hello", "hello"),
+        ("<rules>\n<rules>a</rules>\n</rules>\nhello", "hello"),
+        ("<task>\nExplain the <task>x</task> element\n</task>\n", "Explain the <task>x</task> element"),
+        # A mention of the tag inside its own block, and outside of one.
+        ("<system-reminder>\nno <system-reminder> here</system-reminder>\nhello", "hello"),
+        ("<task>\nWhat does <task> mean?\n</task>", "What does <task> mean?"),
+        ("What is <system-reminder>?\n<system-reminder>x</system-reminder>", "What is <system-reminder>?"),
+        # As agents send them: Cline, Claude Code, Cursor; Windows lines.
+        ("[result]\n<feedback>\nshorter\n</feedback>\n\n<environment_details>x</environment_details>", "shorter"),
+        ("<command-name>/x</command-name>\n    <command-message>x</command-message>\nhello", "hello"),
+        ("<user_info>a</user_info><rules>b</rules>\n<user_query>hello</user_query>", "hello"),
+        ("<task>\r\nhello\r\n</task>\r\n", "hello"),
+    ],
+)
+def test_blocks_are_found_whole(text: str, kept: str) -> None:
+    assert strip_harness(text) == kept
+
+
 @pytest.mark.parametrize("text", ["yes", "Yes, do it", "ok go on", "continue", "and in French?", "why?", "make it shorter", "да", "好的", "继续", "weiter bitte", "what about Rust", "in Python"])  # fmt: skip
 def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     assert text_to_classify([user(PROOF), assistant("Shall I?"), user(text)]) == f"{PROOF}\n{text}"
+
+
+@pytest.mark.parametrize("text", [
+    "Sure, sounds good to me", "looks good to me", "Absolutely", "of course", "sure thing", "works for me",
+    "Yes, go with option A", "yes, use Postgres", "yes, write the code", "ok cool do it", "thanks, please do it",
+    "yes, thank you, go on", "thanks, continue", "Proceed with option B", "Please go ahead with the plan",
+    "Okay, what about Rust?", "ok, and in French?", "Oui, utilise Postgres", "sí, con la opción A", "ja, nimm Postgres",
+    "да, используй Postgres", "好的，用 Postgres", "はい、Postgresでお願いします", "네, 해주세요",
+])  # fmt: skip
+def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
+    assert is_follow_up(text)
+
+
+@pytest.mark.parametrize("text", [
+    "thank you", "Thank you so much!", "ok thanks", "ok thanks for your help", "great, thanks", "no thanks",
+    "looks good to me, thanks!", "ok cool, that makes sense", "awesome!", "はい、ありがとう", "hi, how are you?",
+    "ok, what is the capital of France?", "好的，法国的首都是什么？",
+    "Ja oder nein, ist der Wal ein Säugetier", "ok perfetto grazie mille!!", "Please explain DNS",
+    "What time is it?", "Is it raining?", "What day is it today?", "Is it safe to eat raw eggs?",
+])  # fmt: skip
+def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
+    assert not is_follow_up(text)
 
 
 @pytest.mark.parametrize("text", ["thanks!", "Hello", "What is the capital of France?", "Explain DNS", "Write a haiku", "谢谢", "写一首关于春天的诗"])  # fmt: skip
@@ -105,7 +161,14 @@ def test_long_text_is_cut_in_the_middle() -> None:
 
 def test_hostile_text_costs_little() -> None:
     began = time.perf_counter()
-    for text in ("<system-reminder>" * 2_000_000, "</system-reminder>" * 2_000_000, "<" * 30_000_000):
+    texts = ["<system-reminder>" * 2_000_000, "</system-reminder>" * 2_000_000, "<" * 30_000_000, "<task>" * 5_000_000]
+    texts += [
+        "<task>" * 30_000 + "</task>" * 27_000,
+        "<task>\n" * 30_000 + "</task> " * 20_000,
+        "<task></task>" * 30_000,
+    ]
+    texts += [("\n" + " " * 100) * 4_000, "</task>" + " " * 390_000 + "x", "<rules " * 50_000 + "</rules>"]
+    for text in texts:
         strip_harness(text + "</task>")
     assert time.perf_counter() - began < 5
 

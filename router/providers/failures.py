@@ -87,7 +87,7 @@ def upstream_error(
         return UpstreamError(
             message or f"The provider answered {status}.",
             failure,
-            status=400 if failure is Failure.CONTEXT_LENGTH else status,
+            status=status,
             upstream_status=status,
             type=type or "invalid_request_error",
             param=param,

@@ -219,11 +219,13 @@ async def test_a_signed_conversation_stays_with_claude(
     assert fake.requests == []
 
 
+@pytest.mark.parametrize("claude_is_there", [False, True])
 async def test_a_tier_that_is_named_elsewhere_never_sees_the_signature(
-    start_router: Start, fake: FakeOpenAI, claude_fake: claude.FakeAnthropic
+    start_router: Start, fake: FakeOpenAI, claude_fake: claude.FakeAnthropic, claude_is_there: bool
 ) -> None:
-    """No Claude is configured that could take it: the conversation goes on, without what nobody else can read."""
-    router = await start_router(tier_env("simple", fake, "openai", MODEL="gpt-4.1"))
+    """The named tier goes on with the conversation, without what only Claude can read."""
+    env = claude_env("complex", claude_fake, "claude-opus-4-5") if claude_is_there else {}
+    router = await start_router({**tier_env("simple", fake, "openai", MODEL="gpt-4.1"), **env})
     block = {"type": "thinking", "thinking": "hm", "signature": "sig"}
     signed = {"role": "assistant", "content": "Four.", "reasoning_content": "hm", "thinking_blocks": [block]}
     async with router.post({"model": "simple", "messages": [*HI, signed, *HI]}) as response:

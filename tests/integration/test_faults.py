@@ -81,6 +81,29 @@ async def test_429_stays_429_when_the_fallback_fails_too(pair: Running, fake: Fa
     assert (await pair.chat())[0] == 429
 
 
+@pytest.mark.parametrize(("status", "logged"), [(401, "key was refused"), (403, "key was refused"), (404, "404")])
+async def test_429_stays_429_when_the_fallback_is_set_up_wrong(
+    start_router: Start, fake: FakeOpenAI, other: FakeOpenAI, caplog: pytest.LogCaptureFixture, status: int, logged: str
+) -> None:
+    router = await start_router(pair_env(fake, other, RETRIES="0"))
+    fake.script(Status(429, headers={"retry-after": "9"}))
+    other.script(Status(status))
+    async with router.post({"model": "simple", "messages": [{"role": "user", "content": "x"}]}) as response:
+        assert (response.status, response.headers.get("retry-after")) == (429, "9")
+    (warned,) = [line.getMessage() for line in caplog.records if line.name == "router.dispatch"]
+    assert "'complex'" in warned and logged in warned
+
+
+@pytest.mark.parametrize("refused", [Status(400), Status(422), Status(400, {"error": {"message": "content_policy"}})])
+async def test_a_fallback_that_refuses_the_request_itself_is_heard_after_a_429(
+    start_router: Start, fake: FakeOpenAI, other: FakeOpenAI, refused: Status
+) -> None:
+    router = await start_router(pair_env(fake, other, RETRIES="0"))
+    fake.script(Status(429))
+    other.script(refused)
+    assert (await router.chat())[0] == refused.code
+
+
 async def test_500_once_is_retried(pair: Running, fake: FakeOpenAI, other: FakeOpenAI) -> None:
     fake.script(Status(500), Answer())
     status, body = await pair.chat()
@@ -222,6 +245,19 @@ async def test_context_length_moves_to_a_larger_window_only(
     if not served:
         assert body["error"]["code"] == "context_length_exceeded"
         assert other.requests == []
+
+
+@pytest.mark.parametrize("status", [404, 413, 422])
+async def test_a_refusal_of_length_keeps_its_status_and_its_way_out(
+    start_router: Start, fake: FakeOpenAI, other: FakeOpenAI, status: int
+) -> None:
+    fake.script(Status(status, CONTEXT.body))
+    alone = await start_router(tier_env("simple", fake))
+    answered, body = await alone.chat()
+    assert (answered, body["error"]["code"]) == (status, "context_length_exceeded")
+    pair = await start_router(pair_env(fake, other))
+    answered, body = await pair.chat()
+    assert (answered, body["_virtusoul"]["tier"]) == (200, "complex")
 
 
 async def test_a_content_filter_is_never_shopped_around(pair: Running, fake: FakeOpenAI, other: FakeOpenAI) -> None:

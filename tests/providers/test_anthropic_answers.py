@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -99,6 +100,52 @@ def test_the_binding_tool_comes_back_as_content() -> None:
     raw = stream(*call(0, "t", "report", "", '{"a"', ":1}"), stop="tool_use")
     found = merged(read(ANTHROPIC, chat(stream=True, response_format=SCHEMA), OLD, raw)[0])
     assert (found["content"], found["finish_reason"], found["tool_calls"]) == ('{"a":1}', "stop", [])
+
+
+LIST = {"type": "json_schema", "json_schema": {"name": "report", "schema": {"type": "array"}}}
+
+
+def _streamed(*parts: str) -> str:
+    raw = stream(*call(0, "t", "report", *parts), stop="tool_use")
+    found = merged(read(ANTHROPIC, chat(stream=True, response_format=LIST), OLD, raw)[0])
+    assert (found["finish_reason"], found["tool_calls"]) == ("stop", [])
+    return str(found["content"])
+
+
+@pytest.mark.parametrize("value", [[], [1, [{"a": ']},"\\'}]], {"value": 1}, 'a\\"}, b', "", 1.5, True, None, "ü☃"])
+def test_a_wrapped_answer_comes_back_bare(value: Any) -> None:
+    use = {"type": "tool_use", "id": "t", "name": "report", "input": {"value": value}}
+    choice = _choice(reply([use], "tool_use"), OLD, response_format=LIST)
+    assert (choice["message"]["content"], choice["finish_reason"]) == (orjson.dumps(value).decode(), "stop")
+    for said in (json.dumps({"value": value}), json.dumps({"value": value}, indent=2, ensure_ascii=False) + "\n"):
+        for size in (1, 2, 5, len(said)):
+            content = _streamed(*(said[at : at + size] for at in range(0, len(said), size)))
+            assert orjson.loads(content) == value and content == content.strip()
+            assert content in said  # in the model's own words
+
+
+def test_a_wrapped_answer_streams_as_it_comes() -> None:
+    parts = ['{"val', 'ue": [', "1", ", 2", "] ", ', "more": 3}']
+    raw = stream(*call(0, "t", "report", *parts), stop="tool_use")
+    pieces, _ = read(ANTHROPIC, chat(stream=True, response_format=LIST), OLD, raw)
+    deltas = [piece.document["choices"][0]["delta"].get("content") for piece in pieces]
+    assert [delta for delta in deltas if delta] == ["[", "1", ", 2", "]"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "content"),
+    [
+        (['{"why": "x", ', '"value": [1]}'], "[1]"),  # another member first
+        (['{"list": [1]}'], '{"list":[1]}'),  # not what the schema says: as it came
+        (['{"value": [1, 2'], "[1, 2"),  # cut by the token limit
+        (['{"val'], ""),
+        (["{}"], "{}"),
+        ([], "{}"),
+        (['{"why": "' + "x" * 5_000, '", "value": [1]}'], "[1]"),
+    ],
+)
+def test_a_wrapped_answer_that_is_not_as_it_should_be(parts: list[str], content: str) -> None:
+    assert _streamed(*parts) == content
 
 
 def test_a_client_tool_beside_the_binding_one_is_a_call() -> None:

@@ -19,6 +19,7 @@ HI = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 SONNET_4_5, OPUS_4_6, OPUS_5_5 = "claude-sonnet-4-5-20250929", "claude-opus-4-6", "claude-opus-5-5"
+OLD = "claude-3-5-sonnet-20241022"  # no structured output
 
 
 def _call(id: str, name: str = "f", arguments: str = "{}") -> dict[str, Any]:
@@ -330,6 +331,15 @@ def test_a_tool_loop_whose_thinking_is_missing_goes_on_without() -> None:
     assert wire["messages"][1]["content"][0] == {"type": "thinking", "thinking": "t", "signature": "s"}
 
 
+def test_another_providers_signature_on_a_call_is_named_as_lost() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"},
+            "extra_content": {"google": {"thought_signature": "s"}}}  # fmt: skip
+    loop = [HI, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "tool_call_id": "1"}]
+    wire, dropped = send(messages=loop)
+    assert wire["messages"][1]["content"] == [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]
+    assert dropped == {"messages.tool_calls.extra_content"}
+
+
 def test_unsigned_thinking_is_not_sent_and_openrouters_form_is() -> None:
     message = {"role": "assistant", "content": "x", "thinking_blocks": [{"type": "thinking", "thinking": "t"}]}
     wire, dropped = send(messages=[HI, message, HI])
@@ -401,6 +411,59 @@ def test_json_schema_by_a_forced_tool(model: str) -> None:
     wire, dropped = send(model, response_format=_schema(free))
     assert wire["tool_choice"] == {"type": "tool", "name": "report"}
     assert wire["tools"][0]["input_schema"] == free and not dropped
+
+
+@pytest.mark.parametrize(
+    ("schema", "root"),
+    [
+        ({"type": "array", "items": {"type": "string"}}, {}),
+        ({"type": ["object", "null"], "properties": {}}, {}),
+        ({"anyOf": [{"type": "object"}, {"type": "object"}], "type": "object"}, {}),
+        ({"enum": [1, "a"]}, {}),
+        ({"type": "array", "items": {"$ref": "#/$defs/c"}}, {"$defs": {"c": {"type": "string"}}}),
+        ({"$ref": "#/definitions/c"}, {"definitions": {"c": {"type": "array"}}, "$schema": "x", "$id": "y"}),
+    ],
+)
+def test_json_schema_of_no_object_is_wrapped_for_the_tool(schema: dict[str, Any], root: dict[str, Any]) -> None:
+    wire, dropped = send(OLD, response_format=_schema({**schema, **root}))
+    wrapped = {"type": "object", "properties": {"value": schema}, "required": ["value"], **root}
+    assert wire["tools"][0]["input_schema"] == wrapped and not dropped
+    assert "`value`" in wire["tools"][0]["description"]
+
+
+def test_references_into_the_wrapped_schema_follow_it() -> None:
+    tree = {"type": "array", "items": {"anyOf": [{"$ref": "#"}, {"$ref": "#/items/anyOf/2"}, {"$ref": "#/$defs/c"}]}}
+    leaf = {"type": "object", "properties": {"all": {"$ref": "#"}}}
+    wire, _ = send(OLD, response_format=_schema({**tree, "$defs": {"c": leaf}}))
+    sent = wire["tools"][0]["input_schema"]
+    assert [one["$ref"] for one in sent["properties"]["value"]["items"]["anyOf"]] == [
+        "#/properties/value", "#/properties/value/items/anyOf/2", "#/$defs/c"
+    ]  # fmt: skip
+    assert sent["$defs"]["c"]["properties"]["all"] == {"$ref": "#/properties/value"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {}},
+        {"properties": {"a": {"type": "array"}}},
+        {"$ref": "#/$defs/c", "$defs": {"c": {"type": "object", "properties": {}}}},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/c"}, "c": {"type": "object", "properties": {}}}},
+    ],
+)
+def test_json_schema_of_an_object_is_the_tools_own(schema: dict[str, Any]) -> None:
+    wire, _ = send(OLD, response_format=_schema(schema))
+    assert wire["tools"][0]["input_schema"] == {**schema, "type": "object"}
+
+
+def test_a_schema_without_a_bottom_is_refused() -> None:
+    schema: dict[str, Any] = {"type": "array"}
+    for _ in range(70):
+        schema = {"type": "array", "items": {"anyOf": [schema]}}
+    with pytest.raises(BadRequest):
+        send(OLD, response_format=_schema(schema))
+    loop = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    assert send(OLD, response_format=_schema(loop))[0]["tools"]
 
 
 def test_json_schema_by_a_tool_beside_the_clients_own() -> None:

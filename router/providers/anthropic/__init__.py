@@ -4,6 +4,7 @@
 | --- | --- |
 | `request` | OpenAI's parameters → Anthropic's |
 | `conversation` `parts` `tools` `structured` | messages, content parts, tools, `response_format` |
+| `wrapped` | structured answers that are no JSON object |
 | `models` `fit` | what each Claude model takes; what is changed so that it does |
 | `response` `stream` | the answer, its stream and errors back into OpenAI's form |
 """

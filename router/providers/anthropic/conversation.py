@@ -194,6 +194,8 @@ class _Conversation:
             if not isinstance(function, dict) or not isinstance(function.get("name"), str):
                 where = f"messages[{index}].tool_calls"
                 raise BadRequest(f"'{where}' must hold calls of functions.", param=where, code="invalid_type")
+            if call.get("extra_content") is not None:  # Gemini's signature
+                self._dropped["messages.tool_calls.extra_content"] = None
             raw = str(call.get("id") or "")
             self._ids[raw] = identifier = self._new_id(raw)
             given = function.get("arguments") if "input" not in function else {"input": function["input"]}

@@ -18,6 +18,7 @@ from router.providers.anthropic.models import Model, lookup
 from router.providers.anthropic.parts import Block
 from router.providers.anthropic.structured import JSON_ONLY, Output, output_of
 from router.providers.anthropic.tools import convert_choice, convert_tools
+from router.providers.anthropic.wrapped import MEMBER
 from router.providers.dialect import Outgoing
 
 # The answer's length where the client sets none: OpenAI knows no such limit, Anthropic demands one. Thinking counts
@@ -122,9 +123,10 @@ def _set_tools(
     tools = convert_tools(body, model, dropped)
     choice = convert_choice(body, tools, dropped)
     if output.kind == "tool":
+        where = f"Its input holds the answer as `{MEMBER}`." if output.wrapped else "Its input is the answer."
         binding = {
             "name": output.name,
-            "description": "Gives the answer. Its input is the answer.",
+            "description": f"Gives the answer. {where}",
             "input_schema": output.schema,
         }
         if choice is None or choice["type"] in ("auto", "none"):

@@ -17,8 +17,9 @@ from router.chat import Chat
 from router.config import Target
 from router.errors import UpstreamError
 from router.providers.anthropic.models import lookup
-from router.providers.anthropic.structured import output_of, unfenced
+from router.providers.anthropic.structured import Output, output_of, unfenced
 from router.providers.anthropic.tools import custom_names
+from router.providers.anthropic.wrapped import unwrap
 from router.providers.dialect import Reply, Usage, parse
 from router.providers.failures import not_the_dialect, upstream_error
 
@@ -65,7 +66,7 @@ def translate_response(body: bytes, chat: Chat, target: Target) -> Reply:
     if chat.native is not None and chat.native[0] == "anthropic":
         return Reply(body, document, usage, native=True)
     output = output_of(chat.body, lookup(target.model))
-    answer = _Answer(output.name if output.kind == "tool" else "", custom_names(chat.body))
+    answer = _Answer(output, custom_names(chat.body))
     for block in content:
         answer.add(block)
     message = answer.message(document)
@@ -88,10 +89,11 @@ def translate_response(body: bytes, chat: Chat, target: Target) -> Reply:
 class _Answer:
     """Collects the blocks of one message. `bound`: the answer came as the input of the tool that binds it."""
 
-    def __init__(self, binding: str, custom: frozenset[str]) -> None:
+    def __init__(self, output: Output, custom: frozenset[str]) -> None:
         self.calls: list[dict[str, Any]] = []
         self.bound = False
-        self._binding = binding
+        self._binding = output.name if output.kind == "tool" else ""
+        self._wrapped = output.wrapped
         self._custom = custom
         self._texts: list[str] = []
         self._length = 0
@@ -109,7 +111,8 @@ class _Answer:
             self._thinking.append(placed(block, self._length, len(self.calls)))
         elif kind == "tool_use" and self._binding and block.get("name") == self._binding:
             self.bound = True
-            self._say(dumps(block.get("input") or {}))
+            given = block.get("input") or {}
+            self._say(dumps(unwrap(given) if self._wrapped else given))
         elif kind == "tool_use":
             self.calls.append(tool_call(block, self._custom))
 

@@ -18,6 +18,7 @@ from router.providers.anthropic.models import lookup
 from router.providers.anthropic.response import dumps, failed, finish_reason, openai_usage, placed, read_usage, to_usage
 from router.providers.anthropic.structured import Fence, output_of
 from router.providers.anthropic.tools import custom_names
+from router.providers.anthropic.wrapped import Unwrapper
 from router.providers.dialect import Piece, Usage, parse
 from router.sse import Event
 
@@ -84,9 +85,9 @@ class NativeStream(_Counts):
 
 
 class _Block:
-    """One content block on its way. `call`: its number among the tool calls."""
+    """One content block on its way. `call`: its number among the tool calls. `wrapped`: takes the answer out of it."""
 
-    __slots__ = ("call", "document", "kind", "parts", "signature")
+    __slots__ = ("call", "document", "kind", "parts", "signature", "wrapped")
 
     def __init__(self, kind: str, document: dict[str, Any], call: int = 0) -> None:
         self.kind = kind
@@ -94,6 +95,7 @@ class _Block:
         self.call = call
         self.parts: list[str] = []
         self.signature = ""
+        self.wrapped: Unwrapper | None = None
 
 
 class ChunkStream(_Counts):
@@ -105,6 +107,7 @@ class ChunkStream(_Counts):
         super().__init__(target)
         output = output_of(chat.body, lookup(target.model))
         self._binding = output.name if output.kind == "tool" else ""
+        self._wrapped = output.wrapped
         self._fence = Fence() if output.kind == "prompt" else None
         self._custom = custom_names(chat.body)
         options = chat.body.get("stream_options")
@@ -207,7 +210,8 @@ class ChunkStream(_Counts):
         name = str(given.get("name") or "")
         if self._binding and name == self._binding:
             self._bound = True
-            self._blocks[index] = _Block("binding", given)
+            self._blocks[index] = block = _Block("binding", given)
+            block.wrapped = Unwrapper() if self._wrapped else None
             return self._role()
         self._blocks[index] = block = _Block("custom" if name in self._custom else "tool", given, self._calls)
         self._calls += 1
@@ -257,7 +261,7 @@ class ChunkStream(_Counts):
             return []
         if block.kind == "binding":
             block.parts = [part]  # only that there was one matters
-            return self._say(part)
+            return self._say(part if block.wrapped is None else block.wrapped.feed(part))
         if block.kind == "custom":
             block.parts.append(part)
             return []
@@ -278,6 +282,8 @@ class ChunkStream(_Counts):
                 arguments = {}  # cut short by the token limit
             text = arguments.get("input", "") if isinstance(arguments, dict) else ""
             return [self._call(block, {"custom": {"input": str(text)}})]
+        if block.wrapped is not None:
+            return self._say((block.wrapped.feed(whole) if not block.parts else "") + block.wrapped.end())
         if block.parts:
             return []
         return self._say(whole) if block.kind == "binding" else [self._call(block, {"function": {"arguments": whole}})]

@@ -16,6 +16,7 @@ import orjson
 
 from router.errors import BadRequest
 from router.providers.anthropic.models import Model
+from router.providers.anthropic.wrapped import is_object, wrap
 
 JSON_ONLY = "Answer with exactly one JSON object and nothing else: no prose before or after it, no code fence."
 
@@ -26,7 +27,7 @@ _MAX_DEPTH = 60
 
 
 class Output(NamedTuple):
-    """How the answer is bound. `tool`: the answer is the input of a call of the tool `name`.
+    """How the answer is bound. `tool`: the answer is the input of a call of the tool `name`; `wrapped`: a member of it.
 
     `exact`: the schema went over as it was.
     """
@@ -35,6 +36,7 @@ class Output(NamedTuple):
     name: str = ""
     schema: Mapping[str, Any] | None = None
     exact: bool = True
+    wrapped: bool = False
 
 
 FREE = Output()
@@ -60,7 +62,10 @@ def output_of(body: Mapping[str, Any], model: Model) -> Output:
         fitted, exact, open_ended = fit_schema(schema)
         if not open_ended or not model.forced:
             return Output("format", schema=fitted, exact=exact)
-    return Output("tool", _tool_name(given.get("name"), body), {**schema, "type": "object"})
+    name = _tool_name(given.get("name"), body)
+    if is_object(schema):
+        return Output("tool", name, {**schema, "type": "object"})
+    return Output("tool", name, wrap(schema), wrapped=True)
 
 
 def _tool_name(wanted: Any, body: Mapping[str, Any]) -> str:
