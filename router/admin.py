@@ -71,7 +71,14 @@ async def retrain(request: web.Request) -> web.StreamResponse:
         raise Conflict("A retraining is running already.", code="retrain_in_progress")
     # A client that gives up cannot stop the thread that fits: what belongs to the fit goes on with it.
     service.retraining = asyncio.create_task(_retrain(service, examples))
+    service.retraining.add_done_callback(_seen)
     return json_response(await asyncio.shield(service.retraining))
+
+
+def _seen(done: asyncio.Task[dict[str, Any]]) -> None:
+    """`_retrain` has logged its failure; without its client nobody asks for it, and asyncio would log it again."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _retrain(service: Service, examples: list[Example]) -> dict[str, Any]:

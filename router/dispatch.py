@@ -10,6 +10,7 @@ import asyncio
 import enum
 import logging
 import random
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
@@ -96,6 +97,8 @@ class Dispatcher:
     ) -> None:
         self._upstream = upstream
         self._health = health
+        # What is forwarded has no circuit: a tier that makes no embeddings may chat all the same.
+        self._forwarded = Health(sys.maxsize, 0.0)
         self._jitter = jitter
         self._loop = asyncio.get_running_loop()  # asked for once: a look-up is a system call in Python 3.11
 
@@ -148,15 +151,7 @@ class Dispatcher:
         """
         target = plan.targets[0]
         _name(record, target, plan)
-        if not self._health.permit(target.tier, record):
-            raise self._circuit_error(target)
-        try:
-            answer = await self._serve(target, outgoing, None, settings, record, deadline, False)
-        except UpstreamError:
-            raise
-        except BaseException:  # the client left: no verdict on the target
-            self._health.abandoned(target.tier, record)
-            raise
+        answer = await self._serve(target, outgoing, None, settings, record, deadline, False)
         assert isinstance(answer, Reply)  # noqa: S101 - only chats are streamed
         return answer
 
@@ -172,29 +167,30 @@ class Dispatcher:
     ) -> Reply | Opened:
         """All attempts of one target. Raises the last `UpstreamError`. `chat` None: the answer is not translated."""
         dialect = dialect_for(target.vendor.dialect)
+        health = self._health if chat is not None else self._forwarded
         attempt = 0
         while True:
             attempt += 1
             record.attempts += 1
-            probing = self._health.is_open(target.tier)
+            probing = health.is_open(target.tier)
             try:
                 answer = await self._attempt(target, dialect, outgoing, chat, settings, record, deadline)
             except UpstreamError as error:
-                self._judge(target, error, record)
+                _judge(health, target, error, record)
                 retries = 0 if probing else settings.retries
                 if decide(error.failure, attempt=attempt, retries=retries) is not Move.RETRY:
                     raise
                 wait = wait_before_retry(attempt, error.retry_after, self._jitter)
                 if self._loop.time() + wait >= deadline or (has_fallback and wait > PATIENCE_WITH_FALLBACK):
                     raise
-                if not self._health.permit(target.tier, record):  # this failure opened the circuit
+                if not health.permit(target.tier, record):  # this failure opened the circuit
                     raise
                 record.retries += ((target.tier, error.failure.value),)
                 await asyncio.sleep(wait)
                 record.waited_seconds += wait
             else:
                 if probing or isinstance(answer, Reply):
-                    self._health.succeeded(target.tier, record)
+                    health.succeeded(target.tier, record)
                 return answer
 
     async def _attempt(
@@ -257,15 +253,7 @@ class Dispatcher:
         if error is None:
             self._health.succeeded(opened.target.tier, record)
         else:
-            self._judge(opened.target, error, record)
-
-    def _judge(self, target: Target, error: UpstreamError, record: Record) -> None:
-        if error.failure is Failure.AUTH or error.ours:
-            self._health.abandoned(target.tier, record)
-        elif error.failure in _COUNTS:
-            self._health.failed(target.tier, error, record)
-        else:  # the provider is alive: it understood the request well enough to refuse it
-            self._health.succeeded(target.tier, record)
+            _judge(self._health, opened.target, error, record)
 
     def _circuit_error(self, target: Target) -> UpstreamError:
         """What a client is told while the circuit is open: the failure that opened it, and when to come back."""
@@ -281,6 +269,15 @@ class Dispatcher:
             code="circuit_open",
             retry_after=max(seconds, (last.retry_after or 0.0) if last else 0.0),
         )
+
+
+def _judge(health: Health, target: Target, error: UpstreamError, record: Record) -> None:
+    if error.failure is Failure.AUTH or error.ours:
+        health.abandoned(target.tier, record)
+    elif error.failure in _COUNTS:
+        health.failed(target.tier, error, record)
+    else:  # the provider is alive: it understood the request well enough to refuse it
+        health.succeeded(target.tier, record)
 
 
 def _name(record: Record, target: Target, plan: Plan) -> None:

@@ -129,6 +129,8 @@ class OpenAi:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> UpstreamError:
         message, type_, param, code = read_error(body)
+        if status == 200:  # an error in disguise
+            status = _status_of(type_, code)
         return upstream_error(status, headers, target, message=message, type=type_, param=param, code=code)
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` to a tier is routed as a chat is: retries, circuit, timeouts, headers, record; but no fallback."""
+"""`POST /v1/embeddings` to a tier is routed as a chat is: retries, timeouts, headers, record; but no fallback and no circuit."""
 
 from __future__ import annotations
 
@@ -74,19 +74,29 @@ async def test_another_tier_never_makes_the_vectors(start_router: Start, fake: F
     assert (len(fake.requests), len(other.requests)) == (2, 0)
 
 
-async def test_failures_open_the_tiers_circuit(start_router: Start, fake: FakeOpenAI) -> None:
-    env = {**tier_env("simple", fake), "RETRIES": "0", "COOLDOWN_FAILURES": "2", "COOLDOWN": "0.1"}
+async def test_failures_here_say_nothing_about_the_tiers_chats(start_router: Start, fake: FakeOpenAI) -> None:
+    """A provider that makes no embeddings may answer 500 to every try: chats go on, and count for themselves."""
+    env = {**tier_env("simple", fake), "RETRIES": "0", "COOLDOWN_FAILURES": "2", "COOLDOWN": "30"}
     router = await start_router(env)
-    fake.script(Status(500))
+    fake.script(Status(500), Status(500), Status(500), Answer())
     for _ in range(3):
-        status, body, headers = await ask(router)
-    assert (status, body["error"]["code"], len(fake.requests)) == (502, "circuit_open", 2)
-    assert headers["retry-after"] == "1"
+        status, body, _ = await ask(router)
+        assert (status, body["error"]["code"]) != (502, "circuit_open")
+    assert len(fake.requests) == 3 and (await router.chat())[0] == 200
+    fake.script(Status(500), Answer(), Status(500), Answer())
+    assert (await router.chat())[0] == 502
+    assert (await ask(router))[0] == 200  # and its success hides no failure of theirs
+    assert (await router.chat())[0] == 502
     assert (await router.chat())[1]["error"]["code"] == "circuit_open"
-    fake.script(Answer())
-    await asyncio.sleep(0.15)
-    assert (await ask(router))[0] == 200
-    assert not router.service.health.is_open("simple")
+
+
+async def test_an_error_inside_a_200_is_what_it_says(start_router: Start, fake: FakeOpenAI) -> None:
+    router = await start_router({**tier_env("simple", fake), "RETRIES": "2"})
+    answer = b'{"error": {"message": "input too odd", "type": "invalid_request_error", "param": "input"}}'
+    fake.script(Raw(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer)))
+    status, body, _ = await ask(router)
+    assert (status, body["error"]["type"], body["error"]["param"]) == (400, "invalid_request_error", "input")
+    assert len(fake.requests) == 1
 
 
 async def test_silence_is_not_waited_for_longer_than_an_attempt(start_router: Start, fake: FakeOpenAI) -> None:
@@ -108,7 +118,7 @@ async def test_an_answer_without_vectors_is_a_502(start_router: Start, fake: Fak
 
 
 async def test_a_client_that_leaves(start_router: Start, fake: FakeOpenAI) -> None:
-    """Its probe is free for the next one, and its permit too."""
+    """Its permit is free for the next one."""
     env = {
         **tier_env("simple", fake),
         "RETRIES": "0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,28 @@ async def test_a_training_whose_examples_cannot_be_kept_says_so(
     assert "old weights" not in error["message"]
     async with router.client.get(router.url + "/metrics") as response:
         assert 'head="new-head"' in await response.text()
+
+
+async def test_a_failure_that_nobody_waits_for_is_logged_once(
+    worker: Any,
+    slow_fit: tuple[threading.Event, threading.Event],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    started, go_on = slow_fit
+
+    def fail(*args: Any, **kw: Any) -> Any:
+        started.set()
+        go_on.wait(10)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("router.training.retrain", fail)
+    router = await worker()
+    await leave(router, started)
+    go_on.set()
+    await asyncio.wait_for(asyncio.wait([router.service.retraining]), 10)
+    router.service.retraining = None
+    gc.collect()
+    assert [line.name for line in caplog.records if "disk is full" in line.getMessage() or line.exc_info] == [
+        "router.admin"
+    ]

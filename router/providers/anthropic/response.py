@@ -206,6 +206,8 @@ def openai_usage(counts: Mapping[str, int]) -> dict[str, Any]:
 def translate_error(status: int, headers: Mapping[str, str], body: bytes, target: Target) -> UpstreamError:
     """An error status: `{"type": "error", "error": {"type", "message"}}`, or whatever stands in front of the API."""
     message, kind = _read_error(body)
+    if status == 200:  # an error in disguise
+        status = STATUSES.get(kind or "", 500)
     return upstream_error(status, headers, target, message=message, type=kind)
 
 
