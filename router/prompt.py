@@ -11,6 +11,7 @@ import re
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 # Blocks that agent harnesses put into user messages. Only closed blocks are taken out, so that a person who asks what
@@ -39,7 +40,7 @@ FOLLOW_UP_MAX_CHARS = 60
 FOLLOW_UP_MAX_WORDS = 9
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_CLAUSE_END = re.compile(r"[,;:.!?\n]")
+_CLAUSE_END = re.compile(r"[,;:.!?\n—–]| - ")
 
 # Says nothing by itself: agreement, continuation, "again". Whole message of such words = follow-up.
 _GO_ON = frozenset(
@@ -75,16 +76,29 @@ _SOCIAL = frozenset(
     """.split()
 )
 _EXCLAMATIONS = frozenset("lol haha cool awesome wow".split())
-# Begins an answer to what was proposed; in words joined by one blank, as is all below.
+# Begins an answer to what was proposed. These are matched in words joined by one blank, with a comma between clauses.
+# Some assents are ordinary words as well ("Approved drugs", "OK Computer"): no more may follow those in their clause
+# than what carries on.
+_GOING_ON = r"(?:please|pls|yes|go (?:ahead|on|with)|continue|proceed|do (?:it|so|that|this|both|all))\b"
+_TURNING = (
+    r"(?:and|but|now|then|so|in|with|without|use|try|let['’]?s|make it|what about|how about|sounds|looks|works)\b"
+)
 _ASSENTS = re.compile(
-    r"^(?:(?:yes|yeah|yep|yup|sure|absolutely|definitely|certainly|of course|agreed|approved|confirmed|ok|okay|alright|"
-    r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?|works for me|"
-    r"oui|bien sûr|d['’]accord|sí|sì|claro|vale|dale|ja|klar|gerne|natürlich|sim|certo|tak|jasne|evet|tamam|"
-    r"да|конечно|хорошо|ладно|ага|نعم|हाँ|हां)(?: |$))*"
+    r"^(?:(?:yes|yeah|yep|yup|of course|oui|bien sûr|d['’]accord|sí|sì|gerne|jasne|evet|tamam|да|конечно|نعم|हाँ|हां)"
+    r"(?:,? |$)|"
+    r"(?:ok|okay|alright|sure(?: thing)?|works for me|хорошо|ладно|ага|"
+    r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?)"
+    rf"(?:, |$| (?={_GOING_ON}|{_TURNING}))|"
+    r"(?:absolutely|definitely|certainly|agreed|approved|confirmed|claro|vale|dale|ja|klar|natürlich|sim|certo|tak)"
+    rf"(?:, |$| (?={_GOING_ON})))*"
 )
 _GO_AHEAD = re.compile(
-    r"(?:please |pls )?(?:go (?:ahead|on|with|for)|continue|proceed|carry on)\b|(?:please|pls) do\b|"
-    r"(?:s['’]il te plaît )?(?:vas y|continue)\b|(?:adelante|continúa|sigue|mach weiter|weiter mit|давай|продолжай)\b"
+    r"(?:please |pls )?(?:go (?:ahead|on)|continue|proceed|carry on)"
+    r"(?:,|$| (?:please|pls|then|now|from|where|to the next)\b| (?:the|your|with) \w+$)|"
+    r"(?:please |pls )?(?:(?:go (?:ahead|on)|continue|proceed|carry on|go) with|go for)"
+    r" (?:the|that|this|it|your|my|both|all|option|plan|number)\b|(?:please |pls )?go with \w+$|"
+    r"(?:please|pls) do (?:it|so|that|this|them|both|all|go (?:on|ahead))(?:,|$)|"
+    r"(?:s['’]il te plaît )?vas y\b|(?:adelante|continúa|sigue|mach weiter|weiter mit|давай|продолжай)\b"
 )
 # Behind an assent: a new question ("ok, what is DNS?"), or no assent at all ("yes or no: …").
 _ASKS = frozenset(
@@ -220,18 +234,18 @@ def is_follow_up(text: str) -> bool:
         return _is_cjk_follow_up(text, words)
     if len(words) > FOLLOW_UP_MAX_WORDS:
         return False
-    asking = _without_courtesy(text)
-    said = " ".join(asking)
-    rest = _ASSENTS.sub("", said, count=1)
-    assents = rest != said or _GO_AHEAD.match(said) is not None
-    if len(asking) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
-        return assents and rest != "" and rest.split()[0] not in _REMARKS
+    said = _without_courtesy(text)
+    after = _ASSENTS.sub("", said, count=1)
+    assents = after != said or _GO_AHEAD.match(said) is not None
+    rest = _WORD.findall(after)
+    if len(_WORD.findall(said)) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
+        return assents and rest != [] and rest[0] not in _REMARKS
     if all(word in _GO_ON for word in words):
         return True
     if assents:
-        if not rest or not (text.rstrip().endswith("?") or rest.split()[0] in _ASKS):
+        if not rest or not (text.rstrip().endswith("?") or rest[0] in _ASKS):
             return True
-        words = rest.split()  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
+        words = rest  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
     if words[0] in _LINKS or (words[0] in _FRAGMENT_STARTS and len(words) <= 5):
         return True
     if words[:2] in (["what", "about"], ["how", "about"], ["why", "not"]):
@@ -247,16 +261,14 @@ def _is_cjk_follow_up(text: str, words: list[str]) -> bool:
     )
 
 
-def _without_courtesy(text: str) -> list[str]:
-    """The words that are no exclamation, thanks or greeting, nor follow one in its clause ("thanks for the help")."""
-    kept: list[str] = []
+def _without_courtesy(text: str) -> str:
+    """The clauses, without exclamations, and without thanks and greetings and what follows those in their clause."""
+    clauses: list[str] = []
     for clause in _CLAUSE_END.split(text.lower()):
-        for word in _WORD.findall(clause):
-            if word in _SOCIAL:
-                break
-            if word not in _EXCLAMATIONS:
-                kept.append(word)
-    return kept
+        words = list(takewhile(lambda word: word not in _SOCIAL, _WORD.findall(clause)))
+        if kept := " ".join(word for word in words if word not in _EXCLAMATIONS):
+            clauses.append(kept)
+    return ", ".join(clauses)
 
 
 def clip(text: str, limit_chars: int) -> str:

@@ -115,6 +115,9 @@ def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     "Yes, go with option A", "yes, use Postgres", "yes, write the code", "ok cool do it", "thanks, please do it",
     "yes, thank you, go on", "thanks, continue", "Proceed with option B", "Please go ahead with the plan",
     "Okay, what about Rust?", "ok, and in French?", "Oui, utilise Postgres", "sí, con la opción A", "ja, nimm Postgres",
+    "Sure, use Postgres", "ok do it", "sure go ahead", "ok now in Go", "ok and in French?", "OK - use Postgres", "ja",
+    "yes do it", "agreed, use Postgres", "approved, go ahead", "Please do.", "please do both", "go with Postgres",
+    "continue from step 3", "continue the story", "go on, write the code", "carry on with it", "oui", "sí", "はい",
     "да, используй Postgres", "好的，用 Postgres", "はい、Postgresでお願いします", "네, 해주세요",
 ])  # fmt: skip
 def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
@@ -129,6 +132,18 @@ def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
     "What time is it?", "Is it raining?", "What day is it today?", "Is it safe to eat raw eggs?",
 ])  # fmt: skip
 def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
+    assert not is_follow_up(text)
+
+
+@pytest.mark.parametrize("text", [
+    "Please do a SWOT analysis of Tesla", "please do my math homework: 3x+2=8", "continue statement in Python loops",
+    "proceed to checkout button in CSS", "go with mutex example", "carry on luggage size limits", "go for loop",
+    "go on holiday packing list", "sim card slot on iPhone 12", "Sim racing wheel for PS5", "Ja Rule discography",
+    "Dale Carnegie book summary", "Vale of Glamorgan history", "OK Computer tracklist", "okay google commands list",
+    "absolutely continuous function proof", "Approved drugs for ALS 2023", "Confirmed COVID cases in Italy 2021",
+    "sure start centres history", "agreed upon procedures definition", "Confirmed and suspected cases in Peru",
+])  # fmt: skip
+def test_a_request_that_begins_with_a_word_of_assent_is_no_follow_up(text: str) -> None:
     assert not is_follow_up(text)
 
 
