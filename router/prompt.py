@@ -113,11 +113,12 @@ _REMARKS = frozenset(
     perfetto perfecto parfait понятно
     """.split()
 )
-# "It" that points at nothing.
+# "It" that points at nothing. "Is it safe to …" does where what it is about is not named: "to delete", "to speed up".
 _EMPTY_IT = re.compile(
     r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|"
     r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
-    r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for)\b"
+    r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for) "
+    r"\S+ (?!(?:up|down|out|off|on|in|over|back|away|now|here|there|again|anyway|yet|too|first|next|then)$)"
 )
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CJK_FOLLOW_UP_MAX_CHARS = 8

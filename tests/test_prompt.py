@@ -118,6 +118,8 @@ def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     "Sure, use Postgres", "ok do it", "sure go ahead", "ok now in Go", "ok and in French?", "OK - use Postgres", "ja",
     "yes do it", "agreed, use Postgres", "approved, go ahead", "Please do.", "please do both", "go with Postgres",
     "continue from step 3", "continue the story", "go on, write the code", "carry on with it", "oui", "sí", "はい",
+    "Is it safe to delete?", "is it ok to merge?", "Is it possible to speed up?", "is it worth that?",
+    "is it safe to merge now?", "is it legal to record it?",
     "да, используй Postgres", "好的，用 Postgres", "はい、Postgresでお願いします", "네, 해주세요",
 ])  # fmt: skip
 def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
@@ -130,6 +132,7 @@ def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
     "ok, what is the capital of France?", "好的，法国的首都是什么？",
     "Ja oder nein, ist der Wal ein Säugetier", "ok perfetto grazie mille!!", "Please explain DNS",
     "What time is it?", "Is it raining?", "What day is it today?", "Is it safe to eat raw eggs?",
+    "is it possible to learn Spanish in a month", "Is it true that cats purr?",
 ])  # fmt: skip
 def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
     assert not is_follow_up(text)
