@@ -115,7 +115,7 @@ _REMARKS = frozenset(
 )
 # "It" that points at nothing. "Is it safe to …" does where what it is about is not named: "to delete", "to speed up".
 _EMPTY_IT = re.compile(
-    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|"
+    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow does this work$|\bhow(?:'s| is) it going\b|"
     r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
     r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for) "
     r"\S+ (?!(?:up|down|out|off|on|in|over|back|away|now|here|there|again|anyway|yet|too|first|next|then)$)"

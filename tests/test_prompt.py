@@ -132,7 +132,7 @@ def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
     "ok, what is the capital of France?", "好的，法国的首都是什么？",
     "Ja oder nein, ist der Wal ein Säugetier", "ok perfetto grazie mille!!", "Please explain DNS",
     "What time is it?", "Is it raining?", "What day is it today?", "Is it safe to eat raw eggs?",
-    "is it possible to learn Spanish in a month", "Is it true that cats purr?",
+    "How does this work?", "is it possible to learn Spanish in a month", "Is it true that cats purr?",
 ])  # fmt: skip
 def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
     assert not is_follow_up(text)
