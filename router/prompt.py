@@ -211,7 +211,9 @@ def _tokens(tag: str) -> re.Pattern[str]:
 
     Another block may follow on the same line. No part can match in two ways, so nothing is ever tried twice.
     """
-    opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}(?:>|(?=\s)))"
+    # Of a block that goes whole, only the tag's name matters; an ask's tag must end, for what is behind it stays.
+    end = r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if tag in ASK_TAGS else r"(?:>|(?=\s))"
+    opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}{end})"
     return re.compile(rf"{opening}|</{tag}>(?P<ends>[ \t\r]*(?:$|(?=<)))?", re.MULTILINE)
 
 

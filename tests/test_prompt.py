@@ -99,6 +99,11 @@ def test_markup_inside_a_sentence_is_the_person_s_own(text: str) -> None:
         ("<command-name>/x</command-name>\n    <command-message>x</command-message>\nhello", "hello"),
         ("<user_info>a</user_info><rules>b</rules>\n<user_query>hello</user_query>", "hello"),
         ("<task>\r\nhello\r\n</task>\r\n", "hello"),
+        # Attributes.
+        ("<task id='1'>\nfoo\n</task>", "foo"),
+        ('<task attr="a > b">foo</task>', "foo"),
+        ("<task>\n<task id='1'>a</task>\nb\n</task>", "<task id='1'>a</task>\nb"),
+        ("<task it's\nfoo\n</task>", "<task it's\nfoo\n</task>"),
     ],
 )
 def test_blocks_are_found_whole(text: str, kept: str) -> None:
@@ -186,6 +191,7 @@ def test_hostile_text_costs_little() -> None:
         "<task></task>" * 30_000,
     ]
     texts += [("\n" + " " * 100) * 4_000, "</task>" + " " * 390_000 + "x", "<rules " * 50_000 + "</rules>"]
+    texts += ["<task " + "a" * 390_000, "<task '" * 55_000, "<task \"'" * 45_000, "<task " + "'a'" * 130_000]
     for text in texts:
         strip_harness(text + "</task>")
     assert time.perf_counter() - began < 5
