@@ -171,9 +171,9 @@ def strip_harness(text: str) -> str:
     text = clip(text, SEARCHED_CHARS)
     if "</" not in text:
         return text.strip()
-    for tag in HARNESS_TAGS:
-        if f"</{tag}>" in text:
-            text = _without(text, _blocks(text, tag))
+    closed = {tag: at for tag in HARNESS_TAGS if (at := text.find(f"</{tag}>")) >= 0}
+    for tag in sorted(closed, key=closed.__getitem__):  # of blocks that share a line, the first one goes first
+        text = _without(text, _blocks(text, tag))
     for tag in ASK_TAGS:
         if f"</{tag}>" in text and (blocks := _blocks(text, tag)):
             return "\n".join(text[opening.end() : closing.start()].strip() for opening, closing in blocks).strip()
@@ -202,7 +202,12 @@ def _blocks(text: str, tag: str) -> list[_Block]:
             blocks[at] = (opening, blocks[at][1])
     if tag not in _OWN_LINES:
         return blocks
-    return [block for block in blocks if block[0]["begins"] is not None and block[1]["ends"] is not None]
+    kept: list[_Block] = []
+    for opening, closing in blocks:
+        begins = opening["begins"] is not None or bool(kept and kept[-1][1].end() == opening.start())
+        if begins and closing["ends"] is not None:
+            kept.append((opening, closing))
+    return kept
 
 
 @cache

@@ -99,6 +99,11 @@ def test_markup_inside_a_sentence_is_the_person_s_own(text: str) -> None:
         ("<command-name>/x</command-name>\n    <command-message>x</command-message>\nhello", "hello"),
         ("<user_info>a</user_info><rules>b</rules>\n<user_query>hello</user_query>", "hello"),
         ("<task>\r\nhello\r\n</task>\r\n", "hello"),
+        # Several on one line.
+        ("<rules>a</rules><user_info>b</user_info>\nhello", "hello"),
+        ("<user_info>a</user_info><rules>b</rules>\nhello", "hello"),
+        ("<user_info>a</user_info> <current_file>b</current_file><rules>c</rules>\nhello", "hello"),
+        ("<rules>a</rules><rules>b</rules>\nhello", "hello"),
         # Attributes.
         ("<task id='1'>\nfoo\n</task>", "foo"),
         ('<task attr="a > b">foo</task>', "foo"),
