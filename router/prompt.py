@@ -195,10 +195,12 @@ def _blocks(text: str, tag: str) -> list[_Block]:
             while blocks and blocks[-1][0].start() > opening.start():
                 blocks.pop()  # it was nested
             blocks.append((opening, found))
-    # What stays open is a mention; but where it begins a line, it is the block that begins, and the mention was inside.
+    # What stays open is a mention; but where it begins a line or stands right behind a block, it is the block that
+    # begins, and the mention was inside.
     for opening in reversed(opened):
         at = bisect(blocks, opening.start(), key=lambda block: block[0].start())
-        if opening["begins"] is not None and at < len(blocks):
+        behind = at > 0 and blocks[at - 1][1].end() == opening.start()
+        if (behind or opening["begins"] is not None) and at < len(blocks):
             blocks[at] = (opening, blocks[at][1])
     if tag not in _OWN_LINES:
         return blocks

@@ -93,6 +93,10 @@ def test_markup_inside_a_sentence_is_the_person_s_own(text: str) -> None:
         # A mention of the tag inside its own block, and outside of one.
         ("<system-reminder>\nno <system-reminder> here</system-reminder>\nhello", "hello"),
         ("<task>\nWhat does <task> mean?\n</task>", "What does <task> mean?"),
+        (
+            "<system-reminder>A</system-reminder><system-reminder>B says <system-reminder> x</system-reminder> hi",
+            "hi",
+        ),
         ("What is <system-reminder>?\n<system-reminder>x</system-reminder>", "What is <system-reminder>?"),
         # As agents send them: Cline, Claude Code, Cursor; Windows lines.
         ("[result]\n<feedback>\nshorter\n</feedback>\n\n<environment_details>x</environment_details>", "shorter"),
