@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import takewhile
 from typing import Any
@@ -34,7 +34,8 @@ _OWN_LINES = frozenset(
 
 # How many user turns before a follow-up are read with it (SPEC: one or two).
 MAX_EARLIER_TURNS = 2
-# Beyond this, the middle of a text is not even searched for harness blocks: a pasted book must not cost milliseconds.
+# Beyond this, the middle of a message isn't searched for harness blocks: a pasted book must not cost milliseconds.
+# Once messages of twice as much were searched, no earlier turn is looked at.
 SEARCHED_CHARS = 400_000
 FOLLOW_UP_MAX_CHARS = 60
 FOLLOW_UP_MAX_WORDS = 9
@@ -70,9 +71,8 @@ _FRAGMENT_STARTS = frozenset(
 # Complete in themselves, however short: they must not inherit the weight of the turn before.
 _SOCIAL = frozenset(
     """
-    thanks thank thx ty cheers hello hi hey bye goodbye welcome gracias merci danke obrigado
-    obrigada grazie спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다
-    안녕 شكرا धन्यवाद dziękuję teşekkürler dank
+    thanks thank thx ty cheers hello hi hey bye goodbye welcome gracias merci danke obrigado obrigada grazie
+    спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다 안녕 شكرا धन्यवाद dziękuję teşekkürler dank
     """.split()
 )
 _EXCLAMATIONS = frozenset("lol haha cool awesome wow".split())
@@ -149,21 +149,30 @@ def text_to_classify(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(reversed(parts))
 
 
-def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Any:
+def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Texts of the user messages, newest first, without those that are empty once harness blocks are out."""
+    searched = 0
     for message in reversed(messages):
-        if message.get("role") == "user" and (text := human_text(message.get("content"))):
-            yield text
+        if searched >= 2 * SEARCHED_CHARS:
+            return
+        if message.get("role") == "user":
+            content = message.get("content")
+            searched += min(sum(map(len, _texts(content))), SEARCHED_CHARS)
+            if text := human_text(content):
+                yield text
 
 
 def human_text(content: Any) -> str:
     """The person's words in one message's `content` (a string, or parts of which the text ones count)."""
-    if isinstance(content, str):
-        return strip_harness(content)
+    return "\n".join(kept for text in _texts(content) if (kept := strip_harness(text)))
+
+
+def _texts(content: Any) -> list[str]:
+    """What is searched one by one; as one text, of which the middle is left out, where it is too much together."""
     if not isinstance(content, list):
-        return ""
+        return [content] if isinstance(content, str) else []
     texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
-    return "\n".join(kept for text in texts if (kept := strip_harness(text)))
+    return texts if sum(map(len, texts)) <= SEARCHED_CHARS else ["\n".join(texts)]
 
 
 def strip_harness(text: str) -> str:

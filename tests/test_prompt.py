@@ -206,6 +206,22 @@ def test_hostile_text_costs_little() -> None:
     assert time.perf_counter() - began < 5
 
 
+@pytest.mark.parametrize("hostile", ["\n<task></task>" * 28_000, "\n<rules>" * 48_000 + "</rules>"])
+def test_many_hostile_messages_cost_no_more_than_a_few(hostile: str) -> None:
+    parts = [{"type": "text", "text": hostile}] * 75
+    began = time.perf_counter()
+    text_to_classify([user(hostile)] * 75)
+    text_to_classify([user(parts)])
+    assert time.perf_counter() - began < 2
+
+
+def test_turns_before_a_great_deal_of_harness_text_are_not_read() -> None:
+    block = user("<system-reminder>" + "x" * 390_000 + "</system-reminder>")
+    assert text_to_classify([user(PROOF), block, block]) == PROOF
+    assert text_to_classify([user(PROOF), block, block, block]) == ""
+    assert text_to_classify([user(PROOF), block, block, block, user("yes")]) == "yes"
+
+
 @given(st.text(alphabet="<>/ system-reminder_task\n", max_size=200))
 def test_any_text_is_survived(text: str) -> None:
     assert isinstance(strip_harness(text), str)
