@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 # Blocks that agent harnesses put into user messages. Only closed blocks are taken out, so that a person who asks what
@@ -33,13 +34,14 @@ _OWN_LINES = frozenset(
 
 # How many user turns before a follow-up are read with it (SPEC: one or two).
 MAX_EARLIER_TURNS = 2
-# Beyond this, the middle of a text is not even searched for harness blocks: a pasted book must not cost milliseconds.
+# Beyond this, the middle of a message isn't searched for harness blocks: a pasted book must not cost milliseconds.
+# Once messages of twice as much were searched, no earlier turn is looked at.
 SEARCHED_CHARS = 400_000
 FOLLOW_UP_MAX_CHARS = 60
 FOLLOW_UP_MAX_WORDS = 9
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-_CLAUSE_END = re.compile(r"[,;:.!?\n]")
+_CLAUSE_END = re.compile(r"[,;:.!?\n—–]| - ")
 
 # Says nothing by itself: agreement, continuation, "again". Whole message of such words = follow-up.
 _GO_ON = frozenset(
@@ -69,22 +71,34 @@ _FRAGMENT_STARTS = frozenset(
 # Complete in themselves, however short: they must not inherit the weight of the turn before.
 _SOCIAL = frozenset(
     """
-    thanks thank thx ty cheers hello hi hey bye goodbye welcome gracias merci danke obrigado
-    obrigada grazie спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다
-    안녕 شكرا धन्यवाद dziękuję teşekkürler dank
+    thanks thank thx ty cheers hello hi hey bye goodbye welcome gracias merci danke obrigado obrigada grazie
+    спасибо привет пока 谢谢 謝謝 你好 再见 ありがとう こんにちは 감사합니다 안녕 شكرا धन्यवाद dziękuję teşekkürler dank
     """.split()
 )
 _EXCLAMATIONS = frozenset("lol haha cool awesome wow".split())
-# Begins an answer to what was proposed; in words joined by one blank, as is all below.
+# Begins an answer to what was proposed. These are matched in words joined by one blank, with a comma between clauses.
+# Some assents are ordinary words as well ("Approved drugs", "OK Computer"): no more may follow those in their clause
+# than what carries on.
+_GOING_ON = r"(?:please|pls|yes|go (?:ahead|on|with)|continue|proceed|do (?:it|so|that|this|both|all))\b"
+_TURNING = (
+    r"(?:and|but|now|then|so|in|with|without|use|try|let['’]?s|make it|what about|how about|sounds|looks|works)\b"
+)
 _ASSENTS = re.compile(
-    r"^(?:(?:yes|yeah|yep|yup|sure|absolutely|definitely|certainly|of course|agreed|approved|confirmed|ok|okay|alright|"
-    r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?|works for me|"
-    r"oui|bien sûr|d['’]accord|sí|sì|claro|vale|dale|ja|klar|gerne|natürlich|sim|certo|tak|jasne|evet|tamam|"
-    r"да|конечно|хорошо|ладно|ага|نعم|हाँ|हां)(?: |$))*"
+    r"^(?:(?:yes|yeah|yep|yup|of course|oui|bien sûr|d['’]accord|sí|sì|gerne|jasne|evet|tamam|да|конечно|نعم|हाँ|हां)"
+    r"(?:,? |$)|"
+    r"(?:ok|okay|alright|sure(?: thing)?|works for me|хорошо|ладно|ага|"
+    r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?)"
+    rf"(?:, |$| (?={_GOING_ON}|{_TURNING}))|"
+    r"(?:absolutely|definitely|certainly|agreed|approved|confirmed|claro|vale|dale|ja|klar|natürlich|sim|certo|tak)"
+    rf"(?:, |$| (?={_GOING_ON})))*"
 )
 _GO_AHEAD = re.compile(
-    r"(?:please |pls )?(?:go (?:ahead|on|with|for)|continue|proceed|carry on)\b|(?:please|pls) do\b|"
-    r"(?:s['’]il te plaît )?(?:vas y|continue)\b|(?:adelante|continúa|sigue|mach weiter|weiter mit|давай|продолжай)\b"
+    r"(?:please |pls )?(?:go (?:ahead|on)|continue|proceed|carry on)"
+    r"(?:,|$| (?:please|pls|then|now|from|where|to the next)\b| (?:the|your|with) \w+$)|"
+    r"(?:please |pls )?(?:(?:go (?:ahead|on)|continue|proceed|carry on|go) with|go for)"
+    r" (?:the|that|this|it|your|my|both|all|option|plan|number)\b|(?:please |pls )?go with \w+$|"
+    r"(?:please|pls) do (?:it|so|that|this|them|both|all|go (?:on|ahead))(?:,|$)|"
+    r"(?:s['’]il te plaît )?vas y\b|(?:adelante|continúa|sigue|mach weiter|weiter mit|давай|продолжай)\b"
 )
 # Behind an assent: a new question ("ok, what is DNS?"), or no assent at all ("yes or no: …").
 _ASKS = frozenset(
@@ -99,11 +113,12 @@ _REMARKS = frozenset(
     perfetto perfecto parfait понятно
     """.split()
 )
-# "It" that points at nothing.
+# "It" that points at nothing. "Is it safe to …" does where what it is about is not named: "to delete", "to speed up".
 _EMPTY_IT = re.compile(
-    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|"
+    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow does this work$|\bhow(?:'s| is) it going\b|"
     r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
-    r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for)\b"
+    r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for) "
+    r"\S+ (?!(?:up|down|out|off|on|in|over|back|away|now|here|there|again|anyway|yet|too|first|next|then)$)"
 )
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _CJK_FOLLOW_UP_MAX_CHARS = 8
@@ -134,21 +149,30 @@ def text_to_classify(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(reversed(parts))
 
 
-def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Any:
+def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Texts of the user messages, newest first, without those that are empty once harness blocks are out."""
+    searched = 0
     for message in reversed(messages):
-        if message.get("role") == "user" and (text := human_text(message.get("content"))):
-            yield text
+        if searched >= 2 * SEARCHED_CHARS:
+            return
+        if message.get("role") == "user":
+            content = message.get("content")
+            searched += min(sum(map(len, _texts(content))), SEARCHED_CHARS)
+            if text := human_text(content):
+                yield text
 
 
 def human_text(content: Any) -> str:
     """The person's words in one message's `content` (a string, or parts of which the text ones count)."""
-    if isinstance(content, str):
-        return strip_harness(content)
+    return "\n".join(kept for text in _texts(content) if (kept := strip_harness(text)))
+
+
+def _texts(content: Any) -> list[str]:
+    """What is searched one by one; as one text, of which the middle is left out, where it is too much together."""
     if not isinstance(content, list):
-        return ""
+        return [content] if isinstance(content, str) else []
     texts = [part["text"] for part in content if isinstance(part, Mapping) and isinstance(part.get("text"), str)]
-    return "\n".join(kept for text in texts if (kept := strip_harness(text)))
+    return texts if sum(map(len, texts)) <= SEARCHED_CHARS else ["\n".join(texts)]
 
 
 def strip_harness(text: str) -> str:
@@ -156,9 +180,9 @@ def strip_harness(text: str) -> str:
     text = clip(text, SEARCHED_CHARS)
     if "</" not in text:
         return text.strip()
-    for tag in HARNESS_TAGS:
-        if f"</{tag}>" in text:
-            text = _without(text, _blocks(text, tag))
+    closed = {tag: at for tag in HARNESS_TAGS if (at := text.find(f"</{tag}>")) >= 0}
+    for tag in sorted(closed, key=closed.__getitem__):  # of blocks that share a line, the first one goes first
+        text = _without(text, _blocks(text, tag))
     for tag in ASK_TAGS:
         if f"</{tag}>" in text and (blocks := _blocks(text, tag)):
             return "\n".join(text[opening.end() : closing.start()].strip() for opening, closing in blocks).strip()
@@ -180,14 +204,21 @@ def _blocks(text: str, tag: str) -> list[_Block]:
             while blocks and blocks[-1][0].start() > opening.start():
                 blocks.pop()  # it was nested
             blocks.append((opening, found))
-    # What stays open is a mention; but where it begins a line, it is the block that begins, and the mention was inside.
+    # What stays open is a mention; but where it begins a line or stands right behind a block, it is the block that
+    # begins, and the mention was inside.
     for opening in reversed(opened):
         at = bisect(blocks, opening.start(), key=lambda block: block[0].start())
-        if opening["begins"] is not None and at < len(blocks):
+        behind = at > 0 and blocks[at - 1][1].end() == opening.start()
+        if (behind or opening["begins"] is not None) and at < len(blocks):
             blocks[at] = (opening, blocks[at][1])
     if tag not in _OWN_LINES:
         return blocks
-    return [block for block in blocks if block[0]["begins"] is not None and block[1]["ends"] is not None]
+    kept: list[_Block] = []
+    for opening, closing in blocks:
+        begins = opening["begins"] is not None or bool(kept and kept[-1][1].end() == opening.start())
+        if begins and closing["ends"] is not None:
+            kept.append((opening, closing))
+    return kept
 
 
 @cache
@@ -196,7 +227,9 @@ def _tokens(tag: str) -> re.Pattern[str]:
 
     Another block may follow on the same line. No part can match in two ways, so nothing is ever tried twice.
     """
-    opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}(?:>|(?=\s)))"
+    # Of a block that goes whole, only the tag's name matters; an ask's tag must end, for what is behind it stays.
+    end = r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if tag in ASK_TAGS else r"(?:>|(?=\s))"
+    opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}{end})"
     return re.compile(rf"{opening}|</{tag}>(?P<ends>[ \t\r]*(?:$|(?=<)))?", re.MULTILINE)
 
 
@@ -220,18 +253,18 @@ def is_follow_up(text: str) -> bool:
         return _is_cjk_follow_up(text, words)
     if len(words) > FOLLOW_UP_MAX_WORDS:
         return False
-    asking = _without_courtesy(text)
-    said = " ".join(asking)
-    rest = _ASSENTS.sub("", said, count=1)
-    assents = rest != said or _GO_AHEAD.match(said) is not None
-    if len(asking) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
-        return assents and rest != "" and rest.split()[0] not in _REMARKS
+    said = _without_courtesy(text)
+    after = _ASSENTS.sub("", said, count=1)
+    assents = after != said or _GO_AHEAD.match(said) is not None
+    rest = _WORD.findall(after)
+    if len(_WORD.findall(said)) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
+        return assents and rest != [] and rest[0] not in _REMARKS
     if all(word in _GO_ON for word in words):
         return True
     if assents:
-        if not rest or not (text.rstrip().endswith("?") or rest.split()[0] in _ASKS):
+        if not rest or not (text.rstrip().endswith("?") or rest[0] in _ASKS):
             return True
-        words = rest.split()  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
+        words = rest  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
     if words[0] in _LINKS or (words[0] in _FRAGMENT_STARTS and len(words) <= 5):
         return True
     if words[:2] in (["what", "about"], ["how", "about"], ["why", "not"]):
@@ -247,16 +280,14 @@ def _is_cjk_follow_up(text: str, words: list[str]) -> bool:
     )
 
 
-def _without_courtesy(text: str) -> list[str]:
-    """The words that are no exclamation, thanks or greeting, nor follow one in its clause ("thanks for the help")."""
-    kept: list[str] = []
+def _without_courtesy(text: str) -> str:
+    """The clauses, without exclamations, and without thanks and greetings and what follows those in their clause."""
+    clauses: list[str] = []
     for clause in _CLAUSE_END.split(text.lower()):
-        for word in _WORD.findall(clause):
-            if word in _SOCIAL:
-                break
-            if word not in _EXCLAMATIONS:
-                kept.append(word)
-    return kept
+        words = list(takewhile(lambda word: word not in _SOCIAL, _WORD.findall(clause)))
+        if kept := " ".join(word for word in words if word not in _EXCLAMATIONS):
+            clauses.append(kept)
+    return ", ".join(clauses)
 
 
 def clip(text: str, limit_chars: int) -> str:

@@ -93,12 +93,26 @@ def test_markup_inside_a_sentence_is_the_person_s_own(text: str) -> None:
         # A mention of the tag inside its own block, and outside of one.
         ("<system-reminder>\nno <system-reminder> here</system-reminder>\nhello", "hello"),
         ("<task>\nWhat does <task> mean?\n</task>", "What does <task> mean?"),
+        (
+            "<system-reminder>A</system-reminder><system-reminder>B says <system-reminder> x</system-reminder> hi",
+            "hi",
+        ),
         ("What is <system-reminder>?\n<system-reminder>x</system-reminder>", "What is <system-reminder>?"),
         # As agents send them: Cline, Claude Code, Cursor; Windows lines.
         ("[result]\n<feedback>\nshorter\n</feedback>\n\n<environment_details>x</environment_details>", "shorter"),
         ("<command-name>/x</command-name>\n    <command-message>x</command-message>\nhello", "hello"),
         ("<user_info>a</user_info><rules>b</rules>\n<user_query>hello</user_query>", "hello"),
         ("<task>\r\nhello\r\n</task>\r\n", "hello"),
+        # Several on one line.
+        ("<rules>a</rules><user_info>b</user_info>\nhello", "hello"),
+        ("<user_info>a</user_info><rules>b</rules>\nhello", "hello"),
+        ("<user_info>a</user_info> <current_file>b</current_file><rules>c</rules>\nhello", "hello"),
+        ("<rules>a</rules><rules>b</rules>\nhello", "hello"),
+        # Attributes.
+        ("<task id='1'>\nfoo\n</task>", "foo"),
+        ('<task attr="a > b">foo</task>', "foo"),
+        ("<task>\n<task id='1'>a</task>\nb\n</task>", "<task id='1'>a</task>\nb"),
+        ("<task it's\nfoo\n</task>", "<task it's\nfoo\n</task>"),
     ],
 )
 def test_blocks_are_found_whole(text: str, kept: str) -> None:
@@ -115,6 +129,11 @@ def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     "Yes, go with option A", "yes, use Postgres", "yes, write the code", "ok cool do it", "thanks, please do it",
     "yes, thank you, go on", "thanks, continue", "Proceed with option B", "Please go ahead with the plan",
     "Okay, what about Rust?", "ok, and in French?", "Oui, utilise Postgres", "sí, con la opción A", "ja, nimm Postgres",
+    "Sure, use Postgres", "ok do it", "sure go ahead", "ok now in Go", "ok and in French?", "OK - use Postgres", "ja",
+    "yes do it", "agreed, use Postgres", "approved, go ahead", "Please do.", "please do both", "go with Postgres",
+    "continue from step 3", "continue the story", "go on, write the code", "carry on with it", "oui", "sí", "はい",
+    "Is it safe to delete?", "is it ok to merge?", "Is it possible to speed up?", "is it worth that?",
+    "is it safe to merge now?", "is it legal to record it?",
     "да, используй Postgres", "好的，用 Postgres", "はい、Postgresでお願いします", "네, 해주세요",
 ])  # fmt: skip
 def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
@@ -127,8 +146,21 @@ def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
     "ok, what is the capital of France?", "好的，法国的首都是什么？",
     "Ja oder nein, ist der Wal ein Säugetier", "ok perfetto grazie mille!!", "Please explain DNS",
     "What time is it?", "Is it raining?", "What day is it today?", "Is it safe to eat raw eggs?",
+    "How does this work?", "is it possible to learn Spanish in a month", "Is it true that cats purr?",
 ])  # fmt: skip
 def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
+    assert not is_follow_up(text)
+
+
+@pytest.mark.parametrize("text", [
+    "Please do a SWOT analysis of Tesla", "please do my math homework: 3x+2=8", "continue statement in Python loops",
+    "proceed to checkout button in CSS", "go with mutex example", "carry on luggage size limits", "go for loop",
+    "go on holiday packing list", "sim card slot on iPhone 12", "Sim racing wheel for PS5", "Ja Rule discography",
+    "Dale Carnegie book summary", "Vale of Glamorgan history", "OK Computer tracklist", "okay google commands list",
+    "absolutely continuous function proof", "Approved drugs for ALS 2023", "Confirmed COVID cases in Italy 2021",
+    "sure start centres history", "agreed upon procedures definition", "Confirmed and suspected cases in Peru",
+])  # fmt: skip
+def test_a_request_that_begins_with_a_word_of_assent_is_no_follow_up(text: str) -> None:
     assert not is_follow_up(text)
 
 
@@ -168,9 +200,26 @@ def test_hostile_text_costs_little() -> None:
         "<task></task>" * 30_000,
     ]
     texts += [("\n" + " " * 100) * 4_000, "</task>" + " " * 390_000 + "x", "<rules " * 50_000 + "</rules>"]
+    texts += ["<task " + "a" * 390_000, "<task '" * 55_000, "<task \"'" * 45_000, "<task " + "'a'" * 130_000]
     for text in texts:
         strip_harness(text + "</task>")
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("hostile", ["\n<task></task>" * 28_000, "\n<rules>" * 48_000 + "</rules>"])
+def test_many_hostile_messages_cost_no_more_than_a_few(hostile: str) -> None:
+    parts = [{"type": "text", "text": hostile}] * 75
+    began = time.perf_counter()
+    text_to_classify([user(hostile)] * 75)
+    text_to_classify([user(parts)])
+    assert time.perf_counter() - began < 2
+
+
+def test_turns_before_a_great_deal_of_harness_text_are_not_read() -> None:
+    block = user("<system-reminder>" + "x" * 390_000 + "</system-reminder>")
+    assert text_to_classify([user(PROOF), block, block]) == PROOF
+    assert text_to_classify([user(PROOF), block, block, block]) == ""
+    assert text_to_classify([user(PROOF), block, block, block, user("yes")]) == "yes"
 
 
 @given(st.text(alphabet="<>/ system-reminder_task\n", max_size=200))
