@@ -70,7 +70,8 @@ class Exchange:
                 await self.downstream.silence()
             if permitted:
                 self.service.release_permit()
-            self._observe()
+            # In the loop's next round: the answer, which goes out at the end of this one, need not wait for it.
+            self.service.loop.call_soon(self._observe)
 
     async def _serve(self) -> web.StreamResponse:
         raw = await read_body(self.request, self.settings.max_body_bytes)
