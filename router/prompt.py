@@ -50,10 +50,15 @@ _GO_ON = frozenset(
     proceed more next again retry try keep going start begin now then finish complete sounds looks good great perfect
     fine nice lgtm approved confirm confirmed both all first second third one two option either the a an and just
     shorter longer simpler better different another no nope not why how elaborate expand redo
+    explain further show tell give me details step example examples approach way full complete code
+    wrong incorrect really though simplify summarize summarise tldr rewrite rephrase refactor undo revert rollback
+    resume run commit push merge sgtm
+    encore pourquoi explique plus court fais le por qué quê más corto otra vez explica warum nochmal es kürzer genauer
+    perché ancora più почему короче ещё еще раз подробнее расскажи
     sí si claro vale adelante continúa sigue hazlo dale oui vas-y vas y continue d'accord daccord ja genau weiter mach
     los bitte sim pode continua faz ok va bene sì avanti tak dalej dobrze evet devam tamam да давай продолжай дальше
     хорошо ага ладно так далі はい お願いします 続けて 네 응 계속
-    好 好的 是 是的 继续 可以 对 行 繼續 نعم اكمل تابع हाँ हां जारी
+    好 好的 是 是的 继续 可以 对 行 繼續 为什么 為什麼 不对 不對 なぜ 왜 نعم اكمل تابع لماذا हाँ हां जारी
     """.split()
 )
 # Points at something said before.
@@ -63,6 +68,18 @@ _POINTERS = frozenset(
     former instead também eso esto lo das dies ça cela isso это этого его 它 这个 那个 这 那 上面
     それ これ その 그거 그것
     """.split()
+)
+# Leaves out what the turn before named: "write the tests", "option 2", "too long", "which is faster?", "use Go".
+_UNNAMED = re.compile(
+    r"\bthe (?:(?:full|whole|complete|final|new|old|same|other|next|last|first|second|third|failing|remaining) )?"
+    r"(?:ones?|rest|others?|code|tests?|errors?|bugs?|issues?|problem|solution|answer|difference|plan|steps?|points?|"
+    r"options?|examples?|results?|output|changes|diff|script|function|method|class|files?|migration|implementation)$|"
+    r"^(?:(?:\w+ ){0,2}(?:option|step|line|number|point) )?(?:\d\d?|[a-d])(?: please)?$|"
+    r"^(?:who|what|when|where|which(?: one)?(?: is \w+)?)$|^what(?:['’]s| is| do you)? (?:next|else|mean)$|"
+    r"^what if(?: \S+){1,4}$|^too \w+$|^not \w+ enough$|^(?:are )?you sure$|^i don['’]?t (?:understand|get it)$|"
+    r"^(?:(?:i|we) )?still (?:not|no|does|fail|get|the same)|^(?:the )?tests? (?:are |still )*fail|"
+    r"^(?:does not|doesn['’]?t|did not|didn['’]?t|not) work(?:ing)?$|^i mean(?:t \w+)?$|^you (?:forgot|missed|broke)\b|"
+    r"^(?:use|(?:translate|convert|port|switch) (?:in)?to) \w+$|^(?:add|remove|handle)(?: [^\W\d]+){1,2}$"
 )
 _LINKS = frozenset("and but also now then or so plus instead y et und e и а но також і".split())
 _FRAGMENT_STARTS = frozenset(
@@ -81,7 +98,8 @@ _EXCLAMATIONS = frozenset("lol haha cool awesome wow".split())
 # than what carries on.
 _GOING_ON = r"(?:please|pls|yes|go (?:ahead|on|with)|continue|proceed|do (?:it|so|that|this|both|all))\b"
 _TURNING = (
-    r"(?:and|but|now|then|so|in|with|without|use|try|let['’]?s|make it|what about|how about|sounds|looks|works)\b"
+    r"(?:and|but|now|then|so|in|with|without|use|try|let['’]?s|make it|what about|how about|sounds|looks|works|"
+    r"add|implement|fix|run|commit|push|remove|rename|refactor)\b"
 )
 _ASSENTS = re.compile(
     r"^(?:(?:yes|yeah|yep|yup|of course|oui|bien sûr|d['’]accord|sí|sì|gerne|jasne|evet|tamam|да|конечно|نعم|हाँ|हां)"
@@ -89,7 +107,8 @@ _ASSENTS = re.compile(
     r"(?:ok|okay|alright|sure(?: thing)?|works for me|хорошо|ладно|ага|"
     r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?)"
     rf"(?:, |$| (?={_GOING_ON}|{_TURNING}))|"
-    r"(?:absolutely|definitely|certainly|agreed|approved|confirmed|claro|vale|dale|ja|klar|natürlich|sim|certo|tak)"
+    r"(?:absolutely|definitely|certainly|agreed|approved|confirmed|no|nein|non|нет|wrong|great|perfect|nice|good|excellent|"
+    r"claro|vale|dale|ja|klar|natürlich|sim|certo|tak)"
     rf"(?:, |$| (?={_GOING_ON})))*"
 )
 _GO_AHEAD = re.compile(
@@ -109,13 +128,13 @@ _ASKS = frozenset(
 # Begins a remark on the answer, which asks for nothing: "ok cool, that makes sense".
 _REMARKS = frozenset(
     """
-    great perfect good nice fine excellent super no nope all that that's thats it it's this i i'll i'm you we so very
-    perfetto perfecto parfait понятно
+    great perfect good nice fine excellent super no nope all that that's thats das it it's this ok okay i i'll i'm you
+    we so very perfetto perfecto parfait понятно
     """.split()
 )
 # "It" that points at nothing. "Is it safe to …" does where what it is about is not named: "to delete", "to speed up".
 _EMPTY_IT = re.compile(
-    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow does this work$|\bhow(?:'s| is) it going\b|"
+    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|\bwhat(?:'s| is) it like\b|^got it\b|"
     r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
     r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for) "
     r"\S+ (?!(?:up|down|out|off|on|in|over|back|away|now|here|there|again|anyway|yet|too|first|next|then)$)"
@@ -128,7 +147,8 @@ _CJK_ASSENTS = re.compile(
     re.DOTALL,
 )
 _CJK_POINTS_BACK = re.compile(
-    "继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|続け|お願い|それ|もっと|계속|그거|다시|更|呢$"
+    "继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|一点|一點|举个例|舉個例|换成|換成|^用(?:.+写|中文|英文)|一下吗?[?？]?$|"
+    "続け|お願い|それ|もっと|で書いて|例を挙げ|계속|그거|다시|^더 |예를 들|更|呢[?？]?$"
 )
 
 
@@ -257,19 +277,23 @@ def is_follow_up(text: str) -> bool:
     after = _ASSENTS.sub("", said, count=1)
     assents = after != said or _GO_AHEAD.match(said) is not None
     rest = _WORD.findall(after)
-    if len(_WORD.findall(said)) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
-        return assents and rest != [] and rest[0] not in _REMARKS
-    if all(word in _GO_ON for word in words):
+    if len(_WORD.findall(said)) < len(words) and (not rest or rest[0] in _REMARKS):
+        return False  # "thanks" is complete in itself; "thanks, please do it" is not
+    if assents and not (rest and (text.rstrip().endswith("?") or rest[0] in _ASKS)):
         return True
-    if assents:
-        if not rest or not (text.rstrip().endswith("?") or rest[0] in _ASKS):
-            return True
-        words = rest  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
-    if words[0] in _LINKS or (words[0] in _FRAGMENT_STARTS and len(words) <= 5):
+    # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not.
+    words = rest[2:] if rest[:2] in (["can", "you"], ["could", "you"]) else rest
+    if all(word in _GO_ON for word in words) or words[0] in _LINKS:
         return True
+    if words[0] in _FRAGMENT_STARTS and len(words) <= (3 if _ASKS.intersection(words[1:2]) else 5):
+        return True  # "in Go?"; not "in which country is Bern?"
     if words[:2] in (["what", "about"], ["how", "about"], ["why", "not"]):
         return True
-    return any(word in _POINTERS for word in _WORD.findall(_EMPTY_IT.sub(" ", " ".join(words))))
+    before, _, behind = text.rpartition(": ")  # "fix this: he go" names there what it points at
+    if not before and _UNNAMED.search(" ".join(words)):
+        return True
+    asked = _EMPTY_IT.sub(" ", " ".join(words[-len(_WORD.findall(behind)) :]))
+    return any(word in _POINTERS for word in _WORD.findall(asked))
 
 
 def _is_cjk_follow_up(text: str, words: list[str]) -> bool:
