@@ -22,14 +22,20 @@ HARNESS_TAGS = (
     "command-name", "command-message", "local-command-stdout", "local-command-stderr", "local-command-caveat",
     "ide_opened_file", "ide_selection", "ide_diagnostics", "user_instructions", "user_rules", "rules",
     "system-notification", "task-notification", "function_results", "tool_result", "tool_results",
-    "git_status", "agent_skills", "mcp_instructions",
+    "git_status", "agent_skills", "mcp_instructions", "bash-input", "bash-stdout", "bash-stderr",
+    "user-prompt-submit-hook", "environment_info", "workspace_info",
 )  # fmt: skip
 # Tags in which a harness wraps the person's own words: where one is found, only its inside counts.
-ASK_TAGS = ("user_query", "user_message", "user_request", "feedback", "task")
+ASK_TAGS = ("user_query", "user_message", "user_request", "userRequest", "command-args", "feedback", "task")
+# Lines that a harness writes without a tag.
+_NOTICES = re.compile(r"^\[Request interrupted by user(?: for tool use)?\]$", re.MULTILINE)
+# Begins a message in which a harness, not a person, returns what a tool found; a person's answer in it is in tags.
+_RETURNED = re.compile(r"\[[a-z]+(?:_[a-z]+)+(?: for '[^\n]*')?\] Result:|\[ERROR\] You did not use a tool in your")
+_RETURNED_TAGS = (*ASK_TAGS, "answer")
 # Names that a person's own markup may bear, too: harnesses put such blocks on lines of their own, people in sentences.
 _OWN_LINES = frozenset(
     {"rules", "user_info", "current_file", "additional_data", "function_results", "tool_result", "tool_results"}
-    | set(ASK_TAGS)
+    | {*_RETURNED_TAGS}
 )
 
 # How many user turns before a follow-up are read with it (SPEC: one or two).
@@ -184,7 +190,10 @@ def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def human_text(content: Any) -> str:
     """The person's words in one message's `content` (a string, or parts of which the text ones count)."""
-    return "\n".join(kept for text in _texts(content) if (kept := strip_harness(text)))
+    texts = _texts(content)
+    if texts and _RETURNED.match(texts[0]):
+        return "\n".join(kept for text in texts if (kept := _asked(clip(text, SEARCHED_CHARS), _RETURNED_TAGS)))
+    return "\n".join(kept for text in texts if (kept := strip_harness(text)))
 
 
 def _texts(content: Any) -> list[str]:
@@ -197,16 +206,22 @@ def _texts(content: Any) -> list[str]:
 
 def strip_harness(text: str) -> str:
     """`text` without harness blocks, trimmed. Linear in the length, whatever the input: no backtracking."""
-    text = clip(text, SEARCHED_CHARS)
+    text = _NOTICES.sub("", clip(text, SEARCHED_CHARS))
     if "</" not in text:
         return text.strip()
     closed = {tag: at for tag in HARNESS_TAGS if (at := text.find(f"</{tag}>")) >= 0}
     for tag in sorted(closed, key=closed.__getitem__):  # of blocks that share a line, the first one goes first
         text = _without(text, _blocks(text, tag))
-    for tag in ASK_TAGS:
+    asked = _asked(text, ASK_TAGS)
+    return text.strip() if asked is None else asked
+
+
+def _asked(text: str, tags: Sequence[str]) -> str | None:
+    """The inside of the blocks of the first of `tags` that has any."""
+    for tag in tags:
         if f"</{tag}>" in text and (blocks := _blocks(text, tag)):
             return "\n".join(text[opening.end() : closing.start()].strip() for opening, closing in blocks).strip()
-    return text.strip()
+    return None
 
 
 _Block = tuple[re.Match[str], re.Match[str]]  # the opening tag and the closing one
@@ -248,7 +263,7 @@ def _tokens(tag: str) -> re.Pattern[str]:
     Another block may follow on the same line. No part can match in two ways, so nothing is ever tried twice.
     """
     # Of a block that goes whole, only the tag's name matters; an ask's tag must end, for what is behind it stays.
-    end = r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if tag in ASK_TAGS else r"(?:>|(?=\s))"
+    end = r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if tag in _RETURNED_TAGS else r"(?:>|(?=\s))"
     opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}{end})"
     return re.compile(rf"{opening}|</{tag}>(?P<ends>[ \t\r]*(?:$|(?=<)))?", re.MULTILINE)
 

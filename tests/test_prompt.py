@@ -119,6 +119,46 @@ def test_blocks_are_found_whole(text: str, kept: str) -> None:
     assert strip_harness(text) == kept
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        # A slash command: what the person typed behind it.
+        ("<command-name>/x</command-name>\n  <command-args>the auth module</command-args>", "the auth module"),
+        ("<command-name>/x</command-name>\n  <command-args></command-args>", ""),
+        # A shell command that a person ran beside the chat.
+        ("<bash-input>ls</bash-input>", ""),
+        ("<bash-stdout>a</bash-stdout><bash-stderr>b</bash-stderr>", ""),
+        ("<user-prompt-submit-hook>lint ok</user-prompt-submit-hook>\nhello", "hello"),
+        ("[Request interrupted by user for tool use]\ncontinue", "continue"),
+        ("What does [Request interrupted by user] mean?", "What does [Request interrupted by user] mean?"),
+        ("<attachments>\na\n</attachments>\n<userRequest>\nfix lint\n</userRequest>", "fix lint"),
+        ("<environment_info>\nLinux\n</environment_info>\n<workspace_info>\na\n</workspace_info>", ""),
+    ],
+)
+def test_blocks_of_other_harnesses(text: str, kept: str) -> None:
+    assert strip_harness(text) == kept
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[read_file for 'a.py'] Result:\n\n1 | Design a whole system",
+        [{"type": "text", "text": "[list_files for '.'] Result:"}, {"type": "text", "text": "a.py"}],
+        "[attempt_completion] Result:\n\nThe user was shown it.",
+        "[ERROR] You did not use a tool in your previous response! Please retry with a tool use.",
+    ],
+)
+def test_a_tool_s_result_that_is_returned_as_text_keeps_its_request(content: Any) -> None:
+    assert text_to_classify([user(PROOF), assistant("…"), user(content)]) == PROOF
+
+
+def test_a_person_s_answer_among_returned_results_counts() -> None:
+    returned = "[ask_followup_question for 'Which?'] Result:\n\n<answer>\nPostgres in Docker\n</answer>"
+    assert text_to_classify([user(PROOF), assistant("Which?"), user(returned)]) == "Postgres in Docker"
+    assert strip_harness("<answer>\n42\n</answer>\nWhy?") == "<answer>\n42\n</answer>\nWhy?"  # a person's own
+    assert text_to_classify([user("[Exam] Result: 85 %. Is this good?")]) == "[Exam] Result: 85 %. Is this good?"
+
+
 @pytest.mark.parametrize("text", ["yes", "Yes, do it", "ok go on", "continue", "and in French?", "why?", "make it shorter", "да", "好的", "继续", "weiter bitte", "what about Rust", "in Python"])  # fmt: skip
 def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     assert text_to_classify([user(PROOF), assistant("Shall I?"), user(text)]) == f"{PROOF}\n{text}"
