@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -341,6 +342,34 @@ async def test_metrics_sum_over_workers(spawn: Spawn, fake: FakeOpenAI) -> None:
     assert sum(float(row.rpartition(" ")[2]) for row in rows) == 40
     assert "virtusoul_in_flight 0.0" in text
     assert "virtusoul_build_info{" in text
+
+
+def test_no_temporary_folder_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container with a read-only root and no tmpfs."""
+    from router import cli as commands
+
+    def read_only(**_: str) -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands.tempfile, "mkdtemp", read_only)
+    assert commands.main(["--demo", "--workers", "2"]) == 2
+    assert "WORKERS: several need a temporary folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health", 0), ("/nothing", 1)])
+async def test_the_container_s_health_check_asks_no_proxy(spawn: Spawn, path: str, status: int) -> None:
+    import json
+
+    line = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("    CMD ["))
+    _, *command = json.loads(line.removeprefix("    CMD "))
+    process = await spawn({}, "--demo")
+    env = {**CLEAN, "PORT": process.url.rpartition(":")[2], "http_proxy": "http://127.0.0.1:9"}
+    asked = [part.replace("/health", path) for part in command]
+    ran = await asyncio.to_thread(subprocess.run, [sys.executable, *asked], env=env, check=False)
+    assert ran.returncode == status
 
 
 def test_metrics_of_several_workers_tell_what_runs_from_what_ran(tmp_path: Path) -> None:
