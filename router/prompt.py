@@ -138,9 +138,10 @@ _REMARKS = frozenset(
     we so very perfetto perfecto parfait понятно
     """.split()
 )
-# "It" that points at nothing. "Is it safe to …" does where what it is about is not named: "to delete", "to speed up".
+# "It" and "there" that point at nothing. "Is it safe to …" does where what it is about is not named: "to delete".
 _EMPTY_IT = re.compile(
     r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|\bwhat(?:'s| is) it like\b|^got it\b|"
+    r"\bhow many (?!of )(?:\w+ ){1,3}are there\b|"
     r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
     r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for) "
     r"\S+ (?!(?:up|down|out|off|on|in|over|back|away|now|here|there|again|anyway|yet|too|first|next|then)$)"

@@ -197,7 +197,7 @@ def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
     "Can you explain the second one?", "what's the difference?", "go back to the first one", "do option 1", "explain step 3",
     "2", "b", "option c please", "what's next?", "what else?", "what do you mean?", "who?", "which one is faster?",
     "What if n is 0?", "too long", "not good enough", "are you sure?", "I don't understand", "Still not working",
-    "I still get an error", "the tests still fail", "doesn't work", "didn't work", "I meant Postgres", "you forgot the imports",
+    "I still get an error", "the tests still fail", "doesn't work", "how many of them are there?", "didn't work", "I meant Postgres", "you forgot the imports",
     "use TypeScript", "translate to French", "add error handling", "ok add logging", "ok commit", "ok implement caching",
     "great, now add tests", "nice! can you also add a test?", "cool, now write the migration", "Thanks, now the next one",
     "perfect, add a README", "no, in Python", "nein, auf Deutsch", "tell me more", "can you explain?", "give me an example",
@@ -212,6 +212,7 @@ def test_what_leaves_out_its_object_is_a_follow_up(text: str) -> None:
 @pytest.mark.parametrize("text", [
     "Fix this: he go to school", "Is this sentence correct: he go home", "can I eat it raw: salmon", "translate to Dutch: hi",
     "Change this number to Roman numerals: 19", "What's it like living in Norway?", "got it", "In which country is Bern?",
+    "How many planets are there?", "how many time zones are there in Russia",
     "en qué año murió Franco?", "write the code for quicksort", "the genetic code", "2+2", "12*12", "vitamin c", "Windows 11",
     "which is the largest ocean?", "what if the Earth had never had a moon?", "Use of commas in English", "Still life painters",
     "can you tell me a joke?", "Could you recommend a good book?", "tell me a story", "Why is the sky blue?", "what is a test",
