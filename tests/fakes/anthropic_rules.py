@@ -214,6 +214,10 @@ def _tools(body: Mapping[str, Any]) -> None:
         schema = tool.get("input_schema")
         _need(isinstance(schema, dict), f"tools.{index}.input_schema: Field required")
         _need(schema.get("type") == "object", f"tools.{index}.input_schema.type: Field required")
+        _need(
+            not schema.keys() & {"anyOf", "oneOf", "allOf"},
+            f"tools.{index}.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level",
+        )
         if tool.get("strict"):
             _need(not NO_FORMAT.search(body["model"]), f"tools.{index}.strict: not supported by this model")
             _schema(schema, f"tools.{index}.input_schema")

@@ -148,6 +148,14 @@ def test_a_wrapped_answer_that_is_not_as_it_should_be(parts: list[str], content:
     assert _streamed(*parts) == content
 
 
+def test_an_answer_that_was_bound_twice_is_told_once() -> None:
+    blocks = [{"type": "tool_use", "id": f"t{number}", "name": "report", "input": {"n": number}} for number in (1, 2)]
+    assert _choice(reply(blocks, "tool_use"), OLD, response_format=SCHEMA)["message"]["content"] == '{"n":1}'
+    raw = stream(*call(0, "t1", "report", '{"n":1}'), *call(1, "t2", "report", '{"n":2}'), stop="tool_use")
+    pieces, _ = read(ANTHROPIC, chat(stream=True, response_format=SCHEMA), OLD, raw)
+    assert merged(pieces)["content"] == '{"n":1}' and merged(pieces)["tool_calls"] == []
+
+
 def test_a_client_tool_beside_the_binding_one_is_a_call() -> None:
     use = {"type": "tool_use", "id": "t", "name": "look", "input": {}}
     tools = [{"type": "function", "function": {"name": "look"}}]

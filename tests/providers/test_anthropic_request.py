@@ -474,6 +474,56 @@ def test_json_schema_by_a_tool_beside_the_clients_own() -> None:
     assert dropped == {"response_format"}
 
 
+def test_the_binding_tool_leaves_one_call_at_a_time_as_it_was() -> None:
+    wire, _ = send(OLD, response_format=_schema(CLOSED), tools=[TOOL], parallel_tool_calls=False)
+    assert wire["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        {"tools": [{"type": "custom", "custom": {"name": "report"}}]},
+        {"tools": [{"type": "web_search_20250305", "name": "report"}]},
+        {"functions": [{"name": "report"}]},
+    ],
+)
+def test_the_binding_tool_has_a_name_of_its_own(tools: dict[str, Any]) -> None:
+    wire, _ = send(OLD, response_format=_schema(CLOSED), **tools)
+    assert [tool["name"] for tool in wire["tools"]] == ["report", "report_"]
+
+
+def test_unions_at_the_root_of_a_tools_schema_are_told_by_its_properties() -> None:
+    """The API refuses them there, and with the tool the whole request: MCP servers have them often."""
+    text, number = {"type": "string"}, {"type": "integer"}
+    definitions = {"b": {"type": "object", "properties": {"id": number, "b": text}, "required": ["id", "b"]}}
+    union = {
+        "description": "Finds.",
+        "properties": {"all": text},
+        "required": ["all"],
+        "anyOf": [{"properties": {"id": text, "all": number}, "required": ["id"]}, {"$ref": "#/$defs/b"}],
+        "$defs": definitions,
+    }
+    function = {"name": "f", "strict": True, "parameters": union}
+    wire, dropped = send(tools=[{"type": "function", "function": function}])
+    schema = wire["tools"][0]["input_schema"]
+    assert schema.pop("description") == "Finds.\n" + orjson.dumps({"anyOf": union["anyOf"]}).decode()
+    assert schema == {
+        "type": "object",
+        "properties": {"all": text, "id": {"anyOf": [text, number]}, "b": text},
+        "required": ["all", "id"],
+        "$defs": definitions,
+    }
+    assert dropped == {"tools.function.parameters", "tools.function.strict"} and "strict" not in wire["tools"][0]
+
+
+@pytest.mark.parametrize(("key", "required"), [("allOf", ["a", "b"]), ("oneOf", None)])
+def test_what_every_branch_and_what_some_branch_requires(key: str, required: list[str] | None) -> None:
+    branches = [{"required": ["a"]}, {"required": ["b"]}]
+    parameters = {"type": "object", "properties": {"a": {}, "b": {}}, key: branches}
+    wire, _ = send(tools=[{"type": "function", "function": {"name": "f", "parameters": parameters}}])
+    assert wire["tools"][0]["input_schema"].get("required") == required
+
+
 def test_json_object_is_asked_for_in_words_and_named() -> None:
     wire, dropped = send(response_format={"type": "json_object"}, messages=[{"role": "system", "content": "S"}, HI])
     assert wire["system"].startswith("S\n\nAnswer with exactly one JSON object") and dropped == {"response_format"}

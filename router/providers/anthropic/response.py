@@ -110,6 +110,8 @@ class _Answer:
         elif kind == "redacted_thinking":
             self._thinking.append(placed(block, self._length, len(self.calls)))
         elif kind == "tool_use" and self._binding and block.get("name") == self._binding:
+            if self.bound:
+                return  # called again: two answers in a row would be no JSON at all
             self.bound = True
             given = block.get("input") or {}
             self._say(dumps(unwrap(given) if self._wrapped else given))

@@ -209,6 +209,8 @@ class ChunkStream(_Counts):
             return []  # server tools and what is yet to come have no form in OpenAI's stream
         name = str(given.get("name") or "")
         if self._binding and name == self._binding:
+            if self._bound:
+                return []  # called again: two answers in a row would be no JSON at all
             self._bound = True
             self._blocks[index] = block = _Block("binding", given)
             block.wrapped = Unwrapper() if self._wrapped else None

@@ -70,12 +70,9 @@ def output_of(body: Mapping[str, Any], model: Model) -> Output:
 
 def _tool_name(wanted: Any, body: Mapping[str, Any]) -> str:
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", wanted)[:48] if isinstance(wanted, str) and wanted else "answer"
-    tools = body.get("tools")
-    taken = {
-        str(function.get("name"))
-        for tool in (tools if isinstance(tools, list) else ())
-        if isinstance(tool, dict) and isinstance(function := tool.get("function"), dict)
-    }
+    given = [entry for key in ("tools", "functions") if isinstance(entries := body.get(key), list) for entry in entries]
+    holders = [tool.get("function") or tool.get("custom") or tool for tool in given if isinstance(tool, dict)]
+    taken = {str(holder.get("name")) for holder in holders if isinstance(holder, dict)}
     while name in taken:
         name += "_"
     return name
