@@ -82,6 +82,13 @@ class MessageWriter(_Item):
         self._pieces.append(refusal)
         self._add("refusal.delta", content_index=index, delta=refusal)
 
+    def annotate(self, annotations: list[Json]) -> None:
+        for annotation in annotations:
+            index, number = self._part("output_text", text_content("", [], [])), len(self.annotations)
+            self.annotations.append(annotation)
+            place = {"content_index": index, "annotation_index": number}
+            self._add("output_text.annotation.added", **place, annotation=annotation)
+
     def close(self) -> None:
         if self._done:
             return

@@ -76,6 +76,8 @@ def envelope(document: Mapping[str, Any], chat: Chat, meta: Mapping[str, Any]) -
     for name, default in _REPEATED:
         given = source.get(name)
         response[name] = default if given is None else given
+    if isinstance(tier := document.get("service_tier"), str):  # the one that served, whatever was asked for
+        response["service_tier"] = tier
     text = response["text"]
     if isinstance(text, dict) and text.get("format") is None:
         response["text"] = {**text, "format": {"type": "text"}}

@@ -93,7 +93,7 @@ class ResponsesWriter:
             if said.refusal:
                 self._message().add_refusal(said.refusal)
             if annotations := annotations_of(delta):
-                self._message().annotations += annotations
+                self._message().annotate(annotations)
             for piece in said.calls:
                 self._add_call(piece)
             if choice.get("finish_reason") is not None:
