@@ -136,7 +136,10 @@ def test_what_a_provider_wants_back_with_its_call_comes_back() -> None:
         assert again.messages[1] == {"role": "assistant", "content": None, "tool_calls": [GEMINIS]}
 
 
-@pytest.mark.parametrize(("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [("length", "max_output_tokens"), ("model_length", "max_output_tokens"), ("content_filter", "content_filter")],
+)
 def test_incomplete_answers(finish: str, reason: str) -> None:
     body, response = answered({"content": "x"}, finish)
     assert (response.status, body["incomplete_details"]) == ("incomplete", {"reason": reason})

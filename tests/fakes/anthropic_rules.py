@@ -313,8 +313,10 @@ def _schema(schema: Any, where: str) -> None:
     if schema.get("type") == "object":
         closed = schema.get("additionalProperties") is False
         _need(closed, f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+    inherited = [entry for entry in schema.get("allOf") or [] if "$ref" in entry]
+    _need(not inherited, f"{where}: allOf with $ref is not supported")
     children = [*(schema.get("properties") or {}).values(), *(schema.get("$defs") or {}).values()]
-    children += schema.get("anyOf") or []
+    children += [*(schema.get("anyOf") or []), *(schema.get("allOf") or [])]
     if "items" in schema:
         children.append(schema["items"])
     for child in children:

@@ -405,6 +405,27 @@ def test_constraints_beyond_structured_output_are_said_in_words_and_named() -> N
     assert sent["additionalProperties"] is False and dropped == {"response_format"}
 
 
+@pytest.mark.parametrize(
+    ("member", "bound"),
+    [
+        ({"allOf": [{"$ref": "#/$defs/B"}], "title": "T", "default": None}, True),
+        ({"allOf": [{"$ref": "#/$defs/B"}, {"properties": {"y": {"type": "string"}}}]}, False),
+        ({"allOf": [{"$ref": "#/$defs/B"}], "properties": {"y": {"type": "string"}}}, False),
+    ],
+)
+def test_references_that_structured_output_does_not_take(member: dict[str, Any], bound: bool) -> None:
+    """`allOf` must hold no `$ref`: one alone is that `$ref`, and inheritance is bound by the tool."""
+    schema = {**CLOSED, "properties": {"a": member}, "$defs": {"B": CLOSED}, "required": ["a"]}
+    wire, _ = send(response_format=_schema(schema))
+    if bound:
+        assert wire["output_config"]["format"]["schema"]["properties"]["a"] == {"$ref": "#/$defs/B"}
+    else:
+        assert "output_config" not in wire and wire["tools"][0]["input_schema"]["properties"]["a"] == member
+    strict = {"type": "function", "function": {"name": "f", "strict": True, "parameters": schema}}
+    wire, dropped = send(tools=[strict])
+    assert "strict" not in wire["tools"][0] and dropped == {"tools.function.strict"}
+
+
 @pytest.mark.parametrize("model", [SONNET_4_5, "claude-3-5-sonnet-20241022", "company-claude"])
 def test_json_schema_by_a_forced_tool(model: str) -> None:
     free = {"type": "object", "additionalProperties": {"type": "number"}}

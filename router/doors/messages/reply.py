@@ -20,6 +20,7 @@ Json = dict[str, Any]
 _STOP_REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
+    "model_length": "model_context_window_exceeded",  # Mistral's word for it
     "tool_calls": "tool_use",
     "function_call": "tool_use",
     "content_filter": "refusal",

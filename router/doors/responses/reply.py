@@ -18,7 +18,12 @@ from router.providers.dialect import Reply
 
 Json = dict[str, Any]
 
-_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+# `model_length`: Mistral's word for a full context window.
+_INCOMPLETE = {
+    "length": "max_output_tokens",
+    "model_length": "max_output_tokens",
+    "content_filter": "content_filter",
+}
 # Request fields that the object repeats, and what stands there where the client sent none.
 _REPEATED: tuple[tuple[str, Any], ...] = (
     ("instructions", None), ("max_output_tokens", None), ("max_tool_calls", None), ("metadata", {}),
