@@ -47,7 +47,15 @@ _NO_OPS = {
 # Claude's signed thinking, which `router.providers.anthropic` puts on assistant messages; nobody else knows it.
 _STATE = frozenset({"thinking_blocks"})
 # What clients send back of our answers, and a strict API refuses.
-_ANSWER = _STATE | {"reasoning_content", "reasoning", "refusal", "annotations", "audio", "function_call"}
+_ANSWER = _STATE | {
+    "reasoning_details",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "annotations",
+    "audio",
+    "function_call",
+}
 
 
 _NOT_MISTRAL = frozenset(
@@ -58,7 +66,7 @@ _NOT_MISTRAL = frozenset(
 # Hints for OpenAI's own service, which vendors that check a body's members refuse it for.
 _HINTS = frozenset({"prompt_cache_key", "prompt_cache_retention", "safety_identifier", "verbosity"})
 _NOT_GROQ = frozenset({"logprobs", "top_logprobs", "logit_bias"}) | _HINTS
-_FORGOTTEN_BY_GROQ = _STATE | {"reasoning_content", "refusal", "annotations", "name"}
+_FORGOTTEN_BY_GROQ = _STATE | {"reasoning_details", "reasoning_content", "refusal", "annotations", "name"}
 
 
 class Rule(NamedTuple):
@@ -194,7 +202,7 @@ RULES: tuple[Rule, ...] = (
         "google",
         r"",
         drop=frozenset({"frequency_penalty", "presence_penalty", "seed", "store"}) | _HINTS,
-        forget=_STATE,
+        forget=_STATE | {"reasoning_details"},
         turns=(system_role,),
     ),
 )

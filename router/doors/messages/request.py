@@ -10,7 +10,7 @@ from router.doors import checks
 from router.doors.messages.blocks import blocks_of, part_of, parts_of
 from router.doors.messages.thinking import is_unsigned, without_unsigned
 from router.doors.messages.tools import add_tools, fits_strict_mode
-from router.doors.sealed import unseal
+from router.doors.sealed import unseal, unseal_details
 from router.doors.transcript import Part, Transcript
 from router.doors.translated import TranslatedChat
 
@@ -97,6 +97,7 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
     reasoning: list[str] = []
     signed: list[Json] = []
     extras: Json = {}
+    details: list[Json] = []
     for index, block in enumerate(blocks):
         here, kind = f"{where}[{index}]", block["type"]
         if kind == "text":
@@ -105,6 +106,7 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
             calls.append(_call(block, here))
         elif is_unsigned(block):
             extras |= unseal(block.get("signature"))[1]
+            details += unseal_details(block.get("signature"))
             reasoning.append(checks.optional_text(block, "thinking", here) or "")
         elif kind in ("thinking", "redacted_thinking"):
             signed.append(block)
@@ -115,7 +117,7 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
             call["extra_content"] = extra
     # Citations cut one text into many blocks in the middle of sentences: nothing goes between them.
     text = "".join(texts) if texts else None
-    transcript.assistant(text, calls, reasoning="".join(reasoning), thinking_blocks=signed)
+    transcript.assistant(text, calls, reasoning="".join(reasoning), thinking_blocks=signed, details=details)
 
 
 def _call(block: Json, where: str) -> Json:

@@ -140,11 +140,15 @@ class ReasoningWriter(_Item):
         self._pieces: list[str] = []
         self._blocks: list[Json] = []
         self._calls: Json = {}
+        self._details: list[Json] = []
         self._announce("added", reasoning_item(self.id, ""))
 
     def keep(self, calls: Json) -> None:
         """What the provider wants back with the calls that follow."""
         self._calls |= calls
+
+    def keep_details(self, details: list[Json]) -> None:
+        self._details += details
 
     def add(self, text: str, thinking_blocks: list[Json]) -> None:
         self._blocks += thinking_blocks
@@ -166,7 +170,7 @@ class ReasoningWriter(_Item):
         self._announce("done", self.whole())
 
     def whole(self, status: str = "completed") -> Json:
-        return reasoning_item(self.id, "".join(self._pieces), self._blocks, self._calls)
+        return reasoning_item(self.id, "".join(self._pieces), self._blocks, self._calls, self._details)
 
 
 class CallWriter(_Item):
