@@ -85,7 +85,10 @@ class NativeStream(_Counts):
         return [Piece(data, document, content, event.event or kind)]
 
     def close(self) -> list[Piece]:
-        return []
+        """The end marker that the provider kept to itself: without it, an SDK gives its caller no message."""
+        return (
+            [] if self.ended else [Piece(b'{"type":"message_stop"}', {"type": "message_stop"}, False, "message_stop")]
+        )
 
 
 def _announces(block: Any) -> bool:
