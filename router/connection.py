@@ -126,6 +126,14 @@ class Connection(asyncio.Protocol):
         """Whether the whole answer is here, read or not."""
         return self._at_end
 
+    @property
+    def was_left(self) -> bool:
+        """Whether the other side closed in good order, with no byte of an answer: so end connections that were idle.
+
+        Its close and our next request met on the way (RFC 9112, 9.3.1 and 9.5). A reset is something else.
+        """
+        return self._why == "closed" and not (self.has_head or self._framing)
+
     def pour(self, sink: Sink | None) -> None:
         """While `next` waits, what comes goes to `sink` (None: no more) at once, until it says that it cannot take it.
 
