@@ -49,9 +49,11 @@ class OpenAiStream:
             document = parse(data)
         except orjson.JSONDecodeError:
             self.ended = data.strip() == b"[DONE]"
-            return []  # one malformed event must not cost the rest of the answer
+            document = data.decode("utf-8", "replace")
         if not isinstance(document, dict):
-            return []
+            if event.event == "error":
+                raise _failed(document, self._target)
+            return []  # one malformed event must not cost the rest of the answer
         if document.get("error") or document.get("object") == "error" or event.event == "error":
             raise _failed(document.get("error") or document, self._target)
         if b"\n" in data:

@@ -43,6 +43,7 @@ FAULTS = {
     "nothing but the finish reason": chunk({"content": ""}, "error"),
     "not wrapped": {"object": "error", "message": "boom", "type": "InternalServerError", "code": 500},
     "named by its event": b'event: error\ndata: {"message": "boom"}\n\n',
+    "in plain words": b"event: error\ndata: Internal Server Error\n\n",
 }
 
 
