@@ -230,6 +230,7 @@ def test_native_streams_pass_untouched_and_are_counted(size: int | None) -> None
         ({"type": "text", "text": "Hi"}, True),
         ({"type": "tool_use", "id": "t", "name": "look", "input": {}}, True),
         ({"type": "redacted_thinking", "data": "x"}, True),
+        ({"type": {"odd": 1}}, True),
     ],
 )
 def test_a_native_block_that_only_announces_itself_is_no_content(block: Any, content: bool) -> None:

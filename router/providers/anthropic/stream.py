@@ -23,7 +23,8 @@ from router.providers.dialect import Piece, Usage, parse
 from router.sse import Event
 
 # Blocks that start empty; all others say something by their start: a tool's name, what was redacted, what was found.
-_FILLED_LATER = frozenset({"text", "thinking"})
+# A tuple, for a provider may send a type that no set can be asked for.
+_FILLED_LATER = ("text", "thinking")
 
 
 class _Counts:
