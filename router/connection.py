@@ -24,7 +24,7 @@ _MAX_JOINED_CHARS = 16 * 1024
 PIECE_BYTES = 256 * 1024
 
 _NEVER = float("inf")
-
+UNANSWERED = "closed unanswered"  # in good order: so end connections that were idle (RFC 9112, 9.5)
 
 Sink = Callable[[bytes], bool]
 """Takes what came; False: it could not, and nothing of it is gone."""
@@ -125,14 +125,6 @@ class Connection(asyncio.Protocol):
     def is_whole(self) -> bool:
         """Whether the whole answer is here, read or not."""
         return self._at_end
-
-    @property
-    def was_left(self) -> bool:
-        """Whether the other side closed in good order, with no byte of an answer: so end connections that were idle.
-
-        Its close and our next request met on the way (RFC 9112, 9.3.1 and 9.5). A reset is something else.
-        """
-        return self._why == "closed" and not (self.has_head or self._framing)
 
     def pour(self, sink: Sink | None) -> None:
         """While `next` waits, what comes goes to `sink` (None: no more) at once, until it says that it cannot take it.
@@ -294,7 +286,7 @@ class Connection(asyncio.Protocol):
         if self.has_head and self._to_eof and not self._why:
             self._at_end = True
         elif not self._at_end and not self._why:
-            self._why = "closed"
+            self._why = "closed" if self.has_head or self._framing else UNANSWERED
         self._wake()
         return False  # the transport closes itself, and `connection_lost` follows
 

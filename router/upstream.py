@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from router.chat import Chat
 from router.config import Target
-from router.connection import Broken, Connection, Silence, Sink
+from router.connection import UNANSWERED, Broken, Connection, Silence, Sink
 from router.errors import Failure, UpstreamError
 from router.inflater import Inflater
 from router.pool import Origin, Pool, Shelf
@@ -138,7 +138,7 @@ class Upstream:
                 raise TimeoutError from None
             except Broken as error:
                 connection.close()
-                if is_fresh or not connection.was_left:
+                if is_fresh or str(error) != UNANSWERED:
                     raise _reset(error, target) from error
                 connection = None  # kept for too long: that is between us and the pool, and no fault of the target's
             except BaseException:
