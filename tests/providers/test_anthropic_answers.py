@@ -251,7 +251,26 @@ def test_native_streams_pass_untouched_and_are_counted(size: int | None) -> None
     pieces, reader = read(ANTHROPIC, _native(True), TO, raw, size)
     assert reader.native and reader.ended and reader.finished and reader.usage == Usage(150, 9, 100)
     assert b"".join(b"event: %b\ndata: %b\n\n" % (p.event.encode(), p.data) for p in pieces) == raw
-    assert [piece.event for piece in pieces if not piece.content] == ["message_start", "ping", "message_stop"]
+    around = ["content_block_start", "content_block_stop"]  # a block is announced long before its first token
+    assert [piece.event for piece in pieces if not piece.content] == ["message_start", "ping", *around, "message_stop"]
+
+
+@pytest.mark.parametrize(
+    ("block", "content"),
+    [
+        ({"type": "text", "text": ""}, False),
+        ({"type": "thinking", "thinking": "", "signature": ""}, False),
+        ({"type": "text", "text": "Hi"}, True),
+        ({"type": "tool_use", "id": "t", "name": "look", "input": {}}, True),
+        ({"type": "redacted_thinking", "data": "x"}, True),
+        ({"type": {"odd": 1}}, True),
+    ],
+)
+def test_a_native_block_that_only_announces_itself_is_no_content(block: Any, content: bool) -> None:
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    raw = b"event: content_block_start\ndata: %b\n\n" % orjson.dumps(start)
+    pieces, _ = read(ANTHROPIC, _native(True), TO, raw)
+    assert [piece.content for piece in pieces] == [content]
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

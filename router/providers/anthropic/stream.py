@@ -31,7 +31,9 @@ from router.providers.anthropic.wrapped import Unwrapper
 from router.providers.dialect import Piece, Usage, parse
 from router.sse import Event
 
-_CONTENT_EVENTS = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
+# Blocks that start empty; all others say something by their start: a tool's name, what was redacted, what was found.
+# A tuple, for a provider may send a type that no set can be asked for.
+_FILLED_LATER = ("text", "thinking")
 
 
 class _Counts:
@@ -86,11 +88,26 @@ class NativeStream(_Counts):
             return []
         kind = str(document.get("type") or "")
         data = orjson.dumps(document) if b"\n" in event.data else event.data
-        content = kind in _CONTENT_EVENTS or (kind == "message_delta" and self.finished)
+        if kind == "content_block_start":  # sent at once, long before the first token of what it announces
+            content = not _announces(document.get("content_block"))
+        else:
+            content = kind == "content_block_delta" or (kind == "message_delta" and self.finished)
         return [Piece(data, document, content, event.event or kind)]
 
     def close(self) -> list[Piece]:
-        return []
+        """The end marker that the provider kept to itself: without it, an SDK gives its caller no message."""
+        return (
+            [] if self.ended else [Piece(b'{"type":"message_stop"}', {"type": "message_stop"}, False, "message_stop")]
+        )
+
+
+def _announces(block: Any) -> bool:
+    """Whether a block says nothing yet."""
+    return (
+        isinstance(block, dict)
+        and block.get("type") in _FILLED_LATER
+        and not (block.get("text") or block.get("thinking"))
+    )
 
 
 class _Block:
