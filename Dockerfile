@@ -24,8 +24,9 @@ ENV PATH=/venv/bin:$PATH \
 USER router
 WORKDIR /data
 EXPOSE 4000
-# /ready turns 503 while draining, which is not ill health: liveness asks /health.
+# /ready turns 503 while draining, which is not ill health: liveness asks /health. http.client, since urllib would ask
+# the proxy that Docker puts into the environment of a container.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ.get(\"PORT\", \"4000\")}/health', timeout=2)"]
+    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 4000), timeout=2); c.request('GET', '/health'); exit(c.getresponse().status != 200)"]
 # Exec form: the router itself is process 1 and gets SIGTERM.
 ENTRYPOINT ["virtusoul-router"]

@@ -28,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error.faults)
     if not settings.targets:
         return _refuse([_NOTHING_CONFIGURED])
-    _before_metrics(settings, args.check)
+    try:
+        _before_metrics(settings, args.check)
+    except OSError as error:  # a read-only root without a tmpfs, a full disk
+        return _refuse([f"WORKERS: several need a temporary folder that can be written (TMPDIR): {error.strerror}"])
     from router.artifacts import ArtifactError
     from router.service import load_classifier
 

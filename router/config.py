@@ -12,11 +12,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from router import values as parse
 from router.values import CAPABILITIES
@@ -198,16 +200,21 @@ _TIER_SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 def read_environment(env_file: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
     """The file's variables with the real environment laid over them. `env_file` None: `.env` here, if there is one.
 
-    Raises `ConfigError` for a file that was named but cannot be read.
+    Raises `ConfigError` for a file that was named but cannot be read, and for lines that say nothing.
     """
     path = env_file or Path(".env")
     from_file: dict[str, str] = {}
     if env_file is not None or path.is_file():
         try:
-            with path.open(encoding="utf-8-sig") as stream:  # some editors put a byte order mark in front
-                from_file = {key: value for key, value in dotenv_values(stream=stream).items() if value}
+            content = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark in front
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError([f"--env {path}: cannot be read ({error.__class__.__name__})"]) from None
+        # dotenv would skip them: behind a quotation mark that nobody closed, an API_KEY, and the router would be open.
+        if broken := [found.original for found in parse_stream(StringIO(content)) if found.error]:
+            # Blank lines before it are counted as part of a statement.
+            lines = [one.line + one.string.count("\n", 0, -len(one.string.lstrip())) for one in broken]
+            raise ConfigError([f"{path}, line {line}: not NAME=value, or a quote left open" for line in lines])
+        from_file = {key: value for key, value in dotenv_values(stream=StringIO(content)).items() if value}
     return {**from_file, **{key: value for key, value in environ.items() if value}}
 
 

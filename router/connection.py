@@ -24,7 +24,7 @@ _MAX_JOINED_CHARS = 16 * 1024
 PIECE_BYTES = 256 * 1024
 
 _NEVER = float("inf")
-
+UNANSWERED = "closed unanswered"  # in good order: so end connections that were idle (RFC 9112, 9.5)
 
 Sink = Callable[[bytes], bool]
 """Takes what came; False: it could not, and nothing of it is gone."""
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
         if self.has_head and self._to_eof and not self._why:
             self._at_end = True
         elif not self._at_end and not self._why:
-            self._why = "closed"
+            self._why = "closed" if self.has_head or self._framing else UNANSWERED
         self._wake()
         return False  # the transport closes itself, and `connection_lost` follows
 

@@ -91,11 +91,12 @@ _embedding_cache = Counter(
 _retrain = Counter("virtusoul_retrain_total", "Retrainings, by outcome.", ["outcome"], registry=registry)
 _build_info = Gauge(
     "virtusoul_build_info",
-    "Always 1; the labels say what runs.",
+    "1: the labels say what runs. 0: what ran before a retraining.",
     ["version", "encoder", "head"],
     registry=registry,
     multiprocess_mode="livemostrecent",
 )
+_shown_builds: set[tuple[str, str, str]] = set()
 
 # A labels() call costs microseconds for its checks; the label sets in use are few.
 _child = lru_cache(maxsize=4096)(lambda metric, *labels: metric.labels(*labels))
@@ -201,6 +202,10 @@ def show_circuit(tier: str, is_open: bool) -> None:
 def show_build(version: str, encoder: str, head: str) -> None:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         _build_info.clear()
+        _shown_builds.clear()
+    for shown in _shown_builds:  # in the workers' files a label set stays for good
+        _build_info.labels(*shown).set(0)
+    _shown_builds.add((version, encoder, head))
     _build_info.labels(version, encoder, head).set(1)
 
 

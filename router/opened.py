@@ -7,11 +7,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Protocol
 
-import orjson
-
 from router.config import Target
 from router.errors import Failure, UpstreamError
-from router.providers.dialect import Piece, StreamReader, Usage
+from router.providers.dialect import Piece, StreamReader, Usage, parse
 from router.providers.failures import not_the_dialect
 from router.sse import Decoder, SseError
 from router.upstream import MAX_RESPONSE_BYTES, Response
@@ -90,6 +88,8 @@ class Opened:
             size += len(data)
             if size > MAX_BEFORE_CONTENT_BYTES:
                 raise not_the_dialect(self.target, f"{size} bytes without any content")
+        if not (self._reader.finished or self._holds_content()):
+            raise not_the_dialect(self.target, "an end marker and no answer before it")
 
     async def until_end(self, idle: float, deadline: float) -> None:
         """Holds the whole stream (STREAM_RECOVERY=buffer). Raises `UpstreamError` if it breaks."""
@@ -115,7 +115,7 @@ class Opened:
         if self._whole is not None:
             for start in range(0, len(self._whole), _REPLAYED):
                 part = self._whole[start : start + _REPLAYED]
-                yield [Piece(data, orjson.loads(data), content, event) for data, content, event in part]
+                yield [Piece(data, parse(data), content, event) for data, content, event in part]
             return
         reader = self._reader
         if self._held:
@@ -202,6 +202,8 @@ class Opened:
         try:
             for event in self._decoder.feed(data):
                 self._held += self._reader.feed(event)
+                if self._reader.ended:
+                    return  # what stands behind the end marker is nobody's, in the same read as well
         except SseError as error:
             raise not_the_dialect(self.target, str(error)) from None
 

@@ -22,14 +22,20 @@ HARNESS_TAGS = (
     "command-name", "command-message", "local-command-stdout", "local-command-stderr", "local-command-caveat",
     "ide_opened_file", "ide_selection", "ide_diagnostics", "user_instructions", "user_rules", "rules",
     "system-notification", "task-notification", "function_results", "tool_result", "tool_results",
-    "git_status", "agent_skills", "mcp_instructions",
+    "git_status", "agent_skills", "mcp_instructions", "bash-input", "bash-stdout", "bash-stderr",
+    "user-prompt-submit-hook", "environment_info", "workspace_info",
 )  # fmt: skip
 # Tags in which a harness wraps the person's own words: where one is found, only its inside counts.
-ASK_TAGS = ("user_query", "user_message", "user_request", "feedback", "task")
+ASK_TAGS = ("user_query", "user_message", "user_request", "userRequest", "command-args", "feedback", "task")
+# Lines that a harness writes without a tag.
+_NOTICES = re.compile(r"^\[Request interrupted by user(?: for tool use)?\]$", re.MULTILINE)
+# Begins a message in which a harness, not a person, returns what a tool found; a person's answer in it is in tags.
+_RETURNED = re.compile(r"\[[a-z]+(?:_[a-z]+)+(?: for '[^\n]*')?\] Result:|\[ERROR\] You did not use a tool in your")
+_RETURNED_TAGS = (*ASK_TAGS, "answer")
 # Names that a person's own markup may bear, too: harnesses put such blocks on lines of their own, people in sentences.
 _OWN_LINES = frozenset(
     {"rules", "user_info", "current_file", "additional_data", "function_results", "tool_result", "tool_results"}
-    | set(ASK_TAGS)
+    | {*_RETURNED_TAGS}
 )
 
 # How many user turns before a follow-up are read with it (SPEC: one or two).
@@ -50,10 +56,15 @@ _GO_ON = frozenset(
     proceed more next again retry try keep going start begin now then finish complete sounds looks good great perfect
     fine nice lgtm approved confirm confirmed both all first second third one two option either the a an and just
     shorter longer simpler better different another no nope not why how elaborate expand redo
+    explain further show tell give me details step example examples approach way full complete code
+    wrong incorrect really though simplify summarize summarise tldr rewrite rephrase refactor undo revert rollback
+    resume run commit push merge sgtm
+    encore pourquoi explique plus court fais le por qué quê más corto otra vez explica warum nochmal es kürzer genauer
+    perché ancora più почему короче ещё еще раз подробнее расскажи
     sí si claro vale adelante continúa sigue hazlo dale oui vas-y vas y continue d'accord daccord ja genau weiter mach
     los bitte sim pode continua faz ok va bene sì avanti tak dalej dobrze evet devam tamam да давай продолжай дальше
     хорошо ага ладно так далі はい お願いします 続けて 네 응 계속
-    好 好的 是 是的 继续 可以 对 行 繼續 نعم اكمل تابع हाँ हां जारी
+    好 好的 是 是的 继续 可以 对 行 繼續 为什么 為什麼 不对 不對 なぜ 왜 نعم اكمل تابع لماذا हाँ हां जारी
     """.split()
 )
 # Points at something said before.
@@ -63,6 +74,18 @@ _POINTERS = frozenset(
     former instead também eso esto lo das dies ça cela isso это этого его 它 这个 那个 这 那 上面
     それ これ その 그거 그것
     """.split()
+)
+# Leaves out what the turn before named: "write the tests", "option 2", "too long", "which is faster?", "use Go".
+_UNNAMED = re.compile(
+    r"\bthe (?:(?:full|whole|complete|final|new|old|same|other|next|last|first|second|third|failing|remaining) )?"
+    r"(?:ones?|rest|others?|code|tests?|errors?|bugs?|issues?|problem|solution|answer|difference|plan|steps?|points?|"
+    r"options?|examples?|results?|output|changes|diff|script|function|method|class|files?|migration|implementation)$|"
+    r"^(?:(?:\w+ ){0,2}(?:option|step|line|number|point) )?(?:\d\d?|[a-d])(?: please)?$|"
+    r"^(?:who|what|when|where|which(?: one)?(?: is \w+)?)$|^what(?:['’]s| is| do you)? (?:next|else|mean)$|"
+    r"^what if(?: \S+){1,4}$|^too \w+$|^not \w+ enough$|^(?:are )?you sure$|^i don['’]?t (?:understand|get it)$|"
+    r"^(?:(?:i|we) )?still (?:not|no|does|fail|get|the same)|^(?:the )?tests? (?:are |still )*fail|"
+    r"^(?:does not|doesn['’]?t|did not|didn['’]?t|not) work(?:ing)?$|^i mean(?:t \w+)?$|^you (?:forgot|missed|broke)\b|"
+    r"^(?:use|(?:translate|convert|port|switch) (?:in)?to) \w+$|^(?:add|remove|handle)(?: [^\W\d]+){1,2}$"
 )
 _LINKS = frozenset("and but also now then or so plus instead y et und e и а но також і".split())
 _FRAGMENT_STARTS = frozenset(
@@ -81,7 +104,8 @@ _EXCLAMATIONS = frozenset("lol haha cool awesome wow".split())
 # than what carries on.
 _GOING_ON = r"(?:please|pls|yes|go (?:ahead|on|with)|continue|proceed|do (?:it|so|that|this|both|all))\b"
 _TURNING = (
-    r"(?:and|but|now|then|so|in|with|without|use|try|let['’]?s|make it|what about|how about|sounds|looks|works)\b"
+    r"(?:and|but|now|then|so|in|with|without|use|try|let['’]?s|make it|what about|how about|sounds|looks|works|"
+    r"add|implement|fix|run|commit|push|remove|rename|refactor)\b"
 )
 _ASSENTS = re.compile(
     r"^(?:(?:yes|yeah|yep|yup|of course|oui|bien sûr|d['’]accord|sí|sì|gerne|jasne|evet|tamam|да|конечно|نعم|हाँ|हां)"
@@ -89,7 +113,8 @@ _ASSENTS = re.compile(
     r"(?:ok|okay|alright|sure(?: thing)?|works for me|хорошо|ладно|ага|"
     r"(?:sounds|looks|seems|works) (?:good|great|fine|perfect|right|ok|okay)(?: (?:to|for) me)?)"
     rf"(?:, |$| (?={_GOING_ON}|{_TURNING}))|"
-    r"(?:absolutely|definitely|certainly|agreed|approved|confirmed|claro|vale|dale|ja|klar|natürlich|sim|certo|tak)"
+    r"(?:absolutely|definitely|certainly|agreed|approved|confirmed|no|nein|non|нет|wrong|great|perfect|nice|good|excellent|"
+    r"claro|vale|dale|ja|klar|natürlich|sim|certo|tak)"
     rf"(?:, |$| (?={_GOING_ON})))*"
 )
 _GO_AHEAD = re.compile(
@@ -109,13 +134,14 @@ _ASKS = frozenset(
 # Begins a remark on the answer, which asks for nothing: "ok cool, that makes sense".
 _REMARKS = frozenset(
     """
-    great perfect good nice fine excellent super no nope all that that's thats it it's this i i'll i'm you we so very
-    perfetto perfecto parfait понятно
+    great perfect good nice fine excellent super no nope all that that's thats das it it's this ok okay i i'll i'm you
+    we so very perfetto perfecto parfait понятно
     """.split()
 )
-# "It" that points at nothing. "Is it safe to …" does where what it is about is not named: "to delete", "to speed up".
+# "It" and "there" that point at nothing. "Is it safe to …" does where what it is about is not named: "to delete".
 _EMPTY_IT = re.compile(
-    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow does this work$|\bhow(?:'s| is) it going\b|"
+    r"\bwhat (?:time|day|date|month|year) is it\b|\bhow(?:'s| is) it going\b|\bwhat(?:'s| is) it like\b|^got it\b|"
+    r"\bhow many (?!of )(?:\w+ ){1,3}are there\b|"
     r"\bis it (?:still |going to )?(?:rain|snow|cold|hot|warm|sunny|windy|cloudy|dark|late|early)|"
     r"\bis it (?:safe|legal|illegal|possible|true|normal|healthy|worth|bad|ok|okay) (?:to|that|for) "
     r"\S+ (?!(?:up|down|out|off|on|in|over|back|away|now|here|there|again|anyway|yet|too|first|next|then)$)"
@@ -128,7 +154,8 @@ _CJK_ASSENTS = re.compile(
     re.DOTALL,
 )
 _CJK_POINTS_BACK = re.compile(
-    "继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|続け|お願い|それ|もっと|계속|그거|다시|更|呢$"
+    "继续|繼續|接着|可以|好的|是的|再来|再試|再试|这个|那个|上面|一点|一點|举个例|舉個例|换成|換成|^用(?:.+写|中文|英文)|一下吗?[?？]?$|"
+    "続け|お願い|それ|もっと|で書いて|例を挙げ|계속|그거|다시|^더 |예를 들|更|呢[?？]?$"
 )
 
 
@@ -164,7 +191,10 @@ def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def human_text(content: Any) -> str:
     """The person's words in one message's `content` (a string, or parts of which the text ones count)."""
-    return "\n".join(kept for text in _texts(content) if (kept := strip_harness(text)))
+    texts = _texts(content)
+    if texts and _RETURNED.match(texts[0]):
+        return "\n".join(kept for text in texts if (kept := _asked(clip(text, SEARCHED_CHARS), _RETURNED_TAGS)))
+    return "\n".join(kept for text in texts if (kept := strip_harness(text)))
 
 
 def _texts(content: Any) -> list[str]:
@@ -177,16 +207,22 @@ def _texts(content: Any) -> list[str]:
 
 def strip_harness(text: str) -> str:
     """`text` without harness blocks, trimmed. Linear in the length, whatever the input: no backtracking."""
-    text = clip(text, SEARCHED_CHARS)
+    text = _NOTICES.sub("", clip(text, SEARCHED_CHARS))
     if "</" not in text:
         return text.strip()
     closed = {tag: at for tag in HARNESS_TAGS if (at := text.find(f"</{tag}>")) >= 0}
     for tag in sorted(closed, key=closed.__getitem__):  # of blocks that share a line, the first one goes first
         text = _without(text, _blocks(text, tag))
-    for tag in ASK_TAGS:
+    asked = _asked(text, ASK_TAGS)
+    return text.strip() if asked is None else asked
+
+
+def _asked(text: str, tags: Sequence[str]) -> str | None:
+    """The inside of the blocks of the first of `tags` that has any."""
+    for tag in tags:
         if f"</{tag}>" in text and (blocks := _blocks(text, tag)):
             return "\n".join(text[opening.end() : closing.start()].strip() for opening, closing in blocks).strip()
-    return text.strip()
+    return None
 
 
 _Block = tuple[re.Match[str], re.Match[str]]  # the opening tag and the closing one
@@ -228,7 +264,7 @@ def _tokens(tag: str) -> re.Pattern[str]:
     Another block may follow on the same line. No part can match in two ways, so nothing is ever tried twice.
     """
     # Of a block that goes whole, only the tag's name matters; an ask's tag must end, for what is behind it stays.
-    end = r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if tag in ASK_TAGS else r"(?:>|(?=\s))"
+    end = r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if tag in _RETURNED_TAGS else r"(?:>|(?=\s))"
     opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}{end})"
     return re.compile(rf"{opening}|</{tag}>(?P<ends>[ \t\r]*(?:$|(?=<)))?", re.MULTILINE)
 
@@ -257,19 +293,23 @@ def is_follow_up(text: str) -> bool:
     after = _ASSENTS.sub("", said, count=1)
     assents = after != said or _GO_AHEAD.match(said) is not None
     rest = _WORD.findall(after)
-    if len(_WORD.findall(said)) < len(words):  # "thanks" is complete in itself; "thanks, please do it" is not
-        return assents and rest != [] and rest[0] not in _REMARKS
-    if all(word in _GO_ON for word in words):
+    if len(_WORD.findall(said)) < len(words) and (not rest or rest[0] in _REMARKS):
+        return False  # "thanks" is complete in itself; "thanks, please do it" is not
+    if assents and not (rest and (text.rstrip().endswith("?") or rest[0] in _ASKS)):
         return True
-    if assents:
-        if not rest or not (text.rstrip().endswith("?") or rest[0] in _ASKS):
-            return True
-        words = rest  # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not
-    if words[0] in _LINKS or (words[0] in _FRAGMENT_STARTS and len(words) <= 5):
+    # "ok, what is DNS?" turns to something else; "ok, what about Rust?" does not.
+    words = rest[2:] if rest[:2] in (["can", "you"], ["could", "you"]) else rest
+    if all(word in _GO_ON for word in words) or words[0] in _LINKS:
         return True
+    if words[0] in _FRAGMENT_STARTS and len(words) <= (3 if _ASKS.intersection(words[1:2]) else 5):
+        return True  # "in Go?"; not "in which country is Bern?"
     if words[:2] in (["what", "about"], ["how", "about"], ["why", "not"]):
         return True
-    return any(word in _POINTERS for word in _WORD.findall(_EMPTY_IT.sub(" ", " ".join(words))))
+    before, _, behind = text.rpartition(": ")  # "fix this: he go" names there what it points at
+    if not before and _UNNAMED.search(" ".join(words)):
+        return True
+    asked = _EMPTY_IT.sub(" ", " ".join(words[-len(_WORD.findall(behind)) :]))
+    return any(word in _POINTERS for word in _WORD.findall(asked))
 
 
 def _is_cjk_follow_up(text: str, words: list[str]) -> bool:

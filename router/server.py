@@ -7,6 +7,7 @@ second signal ends it at once. SIGHUP: the configuration is read again, and swap
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import signal
@@ -149,7 +150,10 @@ def _past(app: web.Application, look_up: _Look) -> _Look:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `OSError` (address in use, not ours to bind)."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError:  # two dots in a row, or a part of more than 63 letters: Python gives up before it asks
+        raise OSError(errno.EINVAL, "not a host's name") from None
     # A name such as localhost may stand for ::1 first, and most clients try 127.0.0.1.
     family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     sock = socket.socket(family, socket.SOCK_STREAM)

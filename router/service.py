@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from router import __version__, metrics, tracing
+from router import __version__, logs, metrics, tracing
 from router.access import Keys
 from router.artifacts import default_models_dir
 from router.classification import ClassifierService
@@ -114,11 +114,13 @@ class Service:
         for tier, target in settings.targets.items():
             if target != self.settings.targets.get(tier):
                 self.health.forget(tier)  # what was counted, the target before this one did
-        self.settings = settings
+        before, self.settings = self.settings, settings
         self.keys = Keys(settings.api_keys)
         self.admin_keys = Keys(settings.admin_api_keys)
         self.request_log.flush()
         self.request_log = RequestLog(settings.log_level, settings.log_format)
+        if settings.log_format != before.log_format:  # or its lines and the requests' would differ
+            logs.set_up(settings.log_level, settings.log_format)
         logging.getLogger("router").setLevel(settings.log_level)
         self.health.reconfigure(settings.cooldown_failures, settings.cooldown)
         self.classifier.reconfigure(settings.confidence_threshold, settings.routing_bias)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 from router.chat import Chat
 from router.config import Target
-from router.connection import Broken, Connection, Silence, Sink
+from router.connection import UNANSWERED, Broken, Connection, Silence, Sink
 from router.errors import Failure, UpstreamError
 from router.inflater import Inflater
 from router.pool import Origin, Pool, Shelf
@@ -120,25 +120,30 @@ class Upstream:
             route.head, request_id.encode(), more, len(outgoing.body)
         )  # fmt: skip
         connection = route.shelf.take()
-        if connection is None:
-            patience = max(0.0, min(target.connect_timeout, until - self._loop.time()))
+        while True:
+            is_fresh = connection is None
+            if connection is None:
+                patience = max(0.0, min(target.connect_timeout, until - self._loop.time()))
+                try:
+                    connection = await self._pool.connect(route.shelf, patience)
+                except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
+                    raise _unreachable(error, target, patience) from error
             try:
-                connection = await self._pool.connect(route.shelf, patience)
-            except (OSError, ssl.SSLError) as error:  # TimeoutError is an OSError
-                raise _unreachable(error, target, patience) from error
-        try:
-            connection.expect(_NEVER, until)
-            await connection.send(head, outgoing.body)
-            await connection.head()
-        except Silence:
-            connection.close()
-            raise TimeoutError from None
-        except Broken as error:
-            connection.close()
-            raise _reset(error, target) from error
-        except BaseException:
-            connection.close()
-            raise
+                connection.expect(_NEVER, until)
+                await connection.send(head, outgoing.body)
+                await connection.head()
+                break
+            except Silence:
+                connection.close()
+                raise TimeoutError from None
+            except Broken as error:
+                connection.close()
+                if is_fresh or str(error) != UNANSWERED:
+                    raise _reset(error, target) from error
+                connection = None  # kept for too long: that is between us and the pool, and no fault of the target's
+            except BaseException:
+                connection.close()
+                raise
         if 300 <= connection.status < 400:
             status = connection.status
             connection.close()

@@ -77,12 +77,15 @@ def keys(raw: str) -> tuple[str, ...]:
 
 
 def url(raw: str) -> str:
-    parts = urlsplit(raw)
+    try:
+        parts = urlsplit(raw)
+        _ = parts.port
+    except ValueError:  # a bracket left open, a port beyond 65535
+        raise ValueError("a URL with a valid host and port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("an http:// or https:// URL without query or fragment")
     if parts.username or parts.password:
         raise ValueError("a URL without user and password in it; the key has a variable of its own")
-    _ = parts.port  # raises ValueError by itself
     try:
         parts.hostname.encode("idna")
     except UnicodeError:

@@ -19,9 +19,10 @@ from typing import Any
 import uvloop
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from router import metrics
+from router import logs, metrics
 from router.classifier import Classifier
 from router.config import ConfigError, Settings
 from router.server import serve
@@ -67,6 +68,15 @@ class RouterWorker(Worker):  # type: ignore[misc]
         return bool(self.ppid == os.getppid())  # an orphan must not keep the port
 
 
+class _ArbiterLog(Logger):  # type: ignore[misc]
+    """gunicorn's log through the handler and in the format of ours: a worker's end is one JSON line as well."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+
+
 class RouterArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's master, except that SIGHUP reloads in place."""
 
@@ -77,6 +87,7 @@ class RouterArbiter(Arbiter):  # type: ignore[misc]
             if fresh.tiers != self.app.settings.tiers:
                 raise ConfigError(["TIERS: cannot change while running; restart the router"])
             self.app.settings = fresh
+            logs.set_up(fresh.log_level, fresh.log_format)
         except ConfigError as error:
             log.error("configuration not reloaded, the old one stays: %s", "; ".join(error.faults))
             return
@@ -99,6 +110,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
             "timeout": SILENT_WORKER_SECONDS,
             "graceful_timeout": int(self.settings.drain_timeout) + _AFTER_DRAIN_SECONDS,
             "loglevel": "warning",
+            "logger_class": _ArbiterLog,
             "child_exit": lambda arbiter, worker: metrics.forget_worker(worker.pid),
             "control_socket_disable": True,
         }

@@ -65,6 +65,11 @@ def test_a_fault_names_its_variable(variable: str, value: str) -> None:
     assert "secret" not in text and "pass@" not in text
 
 
+@pytest.mark.parametrize("url", ["https://[::1", "https://x:99999/v1", "https://x:port/v1"])
+def test_what_is_wrong_with_a_url_is_said_in_our_words(url: str) -> None:
+    assert faults({**ONE, "MEDIUM_BASE_URL": url}) == "MEDIUM_BASE_URL: must be a URL with a valid host and port"
+
+
 def test_faults_come_all_at_once_with_hints() -> None:
     text = faults({"PORT": "x", "SIMPLE_PROVIDER": "custom", "SIMPLE_MODEL": "m", "COMPLEX_MODLE": "y"})
     assert "PORT" in text and "SIMPLE_BASE_URL" in text and "COMPLEX_MODEL" in text
@@ -138,6 +143,15 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         read_environment(tmp_path / "nothing", {})
+
+
+@pytest.mark.parametrize("line", ['API_KEY="secret-0123', "API_KEY = 'secret-0123", "API_KEY: secret-0123"])
+def test_a_line_that_cannot_be_read_does_not_leave_the_router_open(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "router.env"
+    file.write_text(f"MEDIUM_PROVIDER=echo\n\n{line}\nPORT=4001\n")
+    with pytest.raises(ConfigError) as caught:
+        read_environment(file, {})
+    assert "router.env, line 3:" in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_likely_typos_are_warned_of() -> None:

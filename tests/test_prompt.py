@@ -119,6 +119,46 @@ def test_blocks_are_found_whole(text: str, kept: str) -> None:
     assert strip_harness(text) == kept
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        # A slash command: what the person typed behind it.
+        ("<command-name>/x</command-name>\n  <command-args>the auth module</command-args>", "the auth module"),
+        ("<command-name>/x</command-name>\n  <command-args></command-args>", ""),
+        # A shell command that a person ran beside the chat.
+        ("<bash-input>ls</bash-input>", ""),
+        ("<bash-stdout>a</bash-stdout><bash-stderr>b</bash-stderr>", ""),
+        ("<user-prompt-submit-hook>lint ok</user-prompt-submit-hook>\nhello", "hello"),
+        ("[Request interrupted by user for tool use]\ncontinue", "continue"),
+        ("What does [Request interrupted by user] mean?", "What does [Request interrupted by user] mean?"),
+        ("<attachments>\na\n</attachments>\n<userRequest>\nfix lint\n</userRequest>", "fix lint"),
+        ("<environment_info>\nLinux\n</environment_info>\n<workspace_info>\na\n</workspace_info>", ""),
+    ],
+)
+def test_blocks_of_other_harnesses(text: str, kept: str) -> None:
+    assert strip_harness(text) == kept
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[read_file for 'a.py'] Result:\n\n1 | Design a whole system",
+        [{"type": "text", "text": "[list_files for '.'] Result:"}, {"type": "text", "text": "a.py"}],
+        "[attempt_completion] Result:\n\nThe user was shown it.",
+        "[ERROR] You did not use a tool in your previous response! Please retry with a tool use.",
+    ],
+)
+def test_a_tool_s_result_that_is_returned_as_text_keeps_its_request(content: Any) -> None:
+    assert text_to_classify([user(PROOF), assistant("…"), user(content)]) == PROOF
+
+
+def test_a_person_s_answer_among_returned_results_counts() -> None:
+    returned = "[ask_followup_question for 'Which?'] Result:\n\n<answer>\nPostgres in Docker\n</answer>"
+    assert text_to_classify([user(PROOF), assistant("Which?"), user(returned)]) == "Postgres in Docker"
+    assert strip_harness("<answer>\n42\n</answer>\nWhy?") == "<answer>\n42\n</answer>\nWhy?"  # a person's own
+    assert text_to_classify([user("[Exam] Result: 85 %. Is this good?")]) == "[Exam] Result: 85 %. Is this good?"
+
+
 @pytest.mark.parametrize("text", ["yes", "Yes, do it", "ok go on", "continue", "and in French?", "why?", "make it shorter", "да", "好的", "继续", "weiter bitte", "what about Rust", "in Python"])  # fmt: skip
 def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     assert text_to_classify([user(PROOF), assistant("Shall I?"), user(text)]) == f"{PROOF}\n{text}"
@@ -146,9 +186,40 @@ def test_an_assent_makes_a_follow_up_of_what_comes_with_it(text: str) -> None:
     "ok, what is the capital of France?", "好的，法国的首都是什么？",
     "Ja oder nein, ist der Wal ein Säugetier", "ok perfetto grazie mille!!", "Please explain DNS",
     "What time is it?", "Is it raining?", "What day is it today?", "Is it safe to eat raw eggs?",
-    "How does this work?", "is it possible to learn Spanish in a month", "Is it true that cats purr?",
+    "is it possible to learn Spanish in a month", "Is it true that cats purr?",
 ])  # fmt: skip
 def test_thanks_and_new_questions_are_no_follow_ups(text: str) -> None:
+    assert not is_follow_up(text)
+
+
+@pytest.mark.parametrize("text", [
+    "How does this work?", "write the tests", "ok write the code", "ok fix the bug", "show me the full code", "the rest?",
+    "Can you explain the second one?", "what's the difference?", "go back to the first one", "do option 1", "explain step 3",
+    "2", "b", "option c please", "what's next?", "what else?", "what do you mean?", "who?", "which one is faster?",
+    "What if n is 0?", "too long", "not good enough", "are you sure?", "I don't understand", "Still not working",
+    "I still get an error", "the tests still fail", "doesn't work", "how many of them are there?", "didn't work", "I meant Postgres", "you forgot the imports",
+    "use TypeScript", "translate to French", "add error handling", "ok add logging", "ok commit", "ok implement caching",
+    "great, now add tests", "nice! can you also add a test?", "cool, now write the migration", "Thanks, now the next one",
+    "perfect, add a README", "no, in Python", "nein, auf Deutsch", "tell me more", "can you explain?", "give me an example",
+    "example?", "elaborate further please", "rewrite", "commit and push", "undo", "why though?",
+    "warum?", "kürzer bitte", "pourquoi ?", "plus court", "¿por qué?", "otra vez", "perché?", "почему?", "ещё раз",
+    "为什么？", "再短一点", "举个例子", "用Python写", "解释一下", "还有呢？", "なぜ？", "例を挙げて", "왜?", "예를 들어줘",
+])  # fmt: skip
+def test_what_leaves_out_its_object_is_a_follow_up(text: str) -> None:
+    assert is_follow_up(text)
+
+
+@pytest.mark.parametrize("text", [
+    "Fix this: he go to school", "Is this sentence correct: he go home", "can I eat it raw: salmon", "translate to Dutch: hi",
+    "Change this number to Roman numerals: 19", "What's it like living in Norway?", "got it", "In which country is Bern?",
+    "How many planets are there?", "how many time zones are there in Russia",
+    "en qué año murió Franco?", "write the code for quicksort", "the genetic code", "2+2", "12*12", "vitamin c", "Windows 11",
+    "which is the largest ocean?", "what if the Earth had never had a moon?", "Use of commas in English", "Still life painters",
+    "can you tell me a joke?", "Could you recommend a good book?", "tell me a story", "Why is the sky blue?", "what is a test",
+    "thanks! what is the capital of Chad?", "great, who was Nero?", "no idea, what is a monad?", "Nice weather today",
+    "Good Will Hunting plot", "wow ok that was quick, thx", "Danke, das reicht mir", "为什么天空是蓝色的", "解释一下量子力学的原理",
+])  # fmt: skip
+def test_what_names_its_object_is_no_follow_up(text: str) -> None:
     assert not is_follow_up(text)
 
 

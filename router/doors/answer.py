@@ -3,7 +3,7 @@
 A message and a stream's delta have the same members, so one reader serves both:
 https://platform.openai.com/docs/api-reference/chat/object and …/chat/streaming. Beyond them: `reasoning_content`
 (DeepSeek and many after it) or `reasoning` (OpenRouter, Groq, Ollama), and `thinking_blocks` (signed blocks, verbatim,
-from our Anthropic provider).
+from our Anthropic provider), `reasoning_details` (OpenRouter; see `details`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Said(NamedTuple):
     thinking_blocks: tuple[Json, ...] = ()
     refusal: str = ""
     calls: tuple[Call, ...] = ()
+    details: tuple[Json, ...] = ()
 
 
 class Counts(NamedTuple):
@@ -67,7 +68,7 @@ def read(member: Any) -> Said:
     if isinstance(content, list):
         reasoning = "".join(_text(part.get("thinking")) for part in content if isinstance(part, dict))
     reasoning = _text(member.get("reasoning_content")) or _text(member.get("reasoning")) or reasoning
-    blocks = member.get("thinking_blocks")
+    blocks, details = member.get("thinking_blocks"), member.get("reasoning_details")
     calls = member.get("tool_calls")
     return Said(
         text,
@@ -75,6 +76,7 @@ def read(member: Any) -> Said:
         tuple(block for block in blocks if isinstance(block, dict)) if isinstance(blocks, list) else (),
         _text(member.get("refusal")),
         tuple(_call(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else (),
+        tuple(entry for entry in details if _is_foreign(entry)) if isinstance(details, list) else (),
     )
 
 
@@ -114,6 +116,11 @@ def is_whole(arguments: str) -> bool:
         return isinstance(orjson.loads(arguments), dict)
     except orjson.JSONDecodeError:
         return False
+
+
+def _is_foreign(detail: Any) -> bool:
+    """Whether this is state of another provider than Anthropic, whose thinking a conversation does well without."""
+    return isinstance(detail, dict) and not str(detail.get("format", "")).startswith("anthropic")
 
 
 def _call(call: Json) -> Call:

@@ -154,6 +154,8 @@ def _choice(index: Any, text: str, logprobs: Json | None, finish: str | None) ->
 def _finish(reason: Any) -> str | None:
     if reason is None:
         return None
+    if reason == "model_length":  # Mistral's word for a full context window
+        return "length"
     return reason if reason in _FINISH_REASONS else "stop"
 
 

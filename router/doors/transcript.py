@@ -43,15 +43,21 @@ class Transcript:
         *,
         reasoning: str = "",
         thinking_blocks: list[dict[str, Any]] | None = None,
+        details: list[dict[str, Any]] | None = None,
     ) -> None:
-        """`calls`: hub tool calls. `thinking_blocks`: signed blocks as Anthropic made them, for Anthropic alone."""
+        """`calls`: hub tool calls. `thinking_blocks`: signed blocks as Anthropic made them, for Anthropic alone.
+
+        `details`: OpenRouter's `reasoning_details`, which hold the reasoning, too.
+        """
         self._settle()
         message: dict[str, Any] = {"role": "assistant", "content": text}
         if text is None and not calls:
             message["content"] = ""
         if calls:
             message["tool_calls"] = calls
-        if reasoning:
+        if details:
+            message["reasoning_details"] = details
+        elif reasoning:
             message["reasoning_content"] = reasoning
         if thinking_blocks:
             message["thinking_blocks"] = thinking_blocks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from router.config import Target
@@ -13,8 +14,10 @@ from router.errors import Failure, UpstreamError
 MESSAGE_LIMIT = 2000
 
 _CONTEXT = re.compile(
-    r"context[_ ]length|context[_ ]window|maximum context|prompt is too long|too many (input )?tokens|"
-    r"input (is|was)? ?too long|exceeds? the (model'?s? )?(maximum|max)[^.]{0,40}tokens|reduce the length",
+    r"context[_ ](length|window|limit|size)|maximum context|prompt is too long|too many (input )?tokens|"
+    r"input (is|was)? ?too long|exceeds? the (model'?s? )?(maximum|max)[^.]{0,40}tokens|reduce the length|"
+    r"maximum prompt length|(prompt|input) token count|input tokens exceed|model token limit|"  # xAI, Copilot, Moonshot
+    r"range of input length|prompt exceeds max|`inputs`",  # Alibaba, Zhipu, Hugging Face's TGI
     re.IGNORECASE,
 )
 _FILTER = re.compile(
@@ -25,7 +28,8 @@ _FILTER = re.compile(
 _PREFILL = re.compile(
     r"(does not support|doesn'?t support|not supported|must end with|cannot end with|can'?t end with|last message)"
     r"[^.]{0,80}(prefill|assistant|user message)|prefill|"
-    r"(final|last) (message|assistant)[^.]{0,60}(assistant|user|role)",
+    r"(final|last) (message|assistant)[^.]{0,60}(assistant|user|role)|"
+    r"expected last role|requests? ends? with an? user",  # Mistral, Google
     re.IGNORECASE,
 )
 
@@ -120,13 +124,18 @@ def without_key(text: str, target: Target) -> str:
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from `retry-after-ms` or `Retry-After` (seconds or a date: RFC 9110, 10.2.3); None if absent."""
-    try:
-        if raw := headers.get("retry-after-ms"):
-            seconds = float(raw) / 1000
-        elif raw := headers.get("retry-after"):
-            seconds = float(raw) if raw.strip()[:1].isdigit() else parsedate_to_datetime(raw).timestamp() - time.time()
-        else:
-            return None
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(0.0, seconds), 86_400.0) if seconds == seconds else None
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        raw = headers.get(name, "").strip()
+        try:
+            if raw[:1].isdigit():
+                seconds = float(raw) / unit
+            elif raw and name == "retry-after":
+                when = parsedate_to_datetime(raw)
+                # C's `asctime`, one of the three forms that RFC 9110, 5.6.7 allows, names no zone: it is UTC.
+                seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - time.time()
+            else:
+                continue
+        except (ValueError, TypeError, OverflowError):
+            continue
+        return min(max(0.0, seconds), 86_400.0)
+    return None

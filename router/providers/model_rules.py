@@ -10,21 +10,25 @@ as sent. To add a rule: a row in `RULES`; the first one that matches counts. Sou
   result in a 400"), https://api-docs.deepseek.com/api/create-chat-completion and
   https://github.com/ollama/ollama/blob/main/docs/api/openai-compatibility.mdx (`max_tokens` only),
   https://ai.google.dev/gemini-api/docs/openai ("Unknown name … Cannot find field").
+- reasoning_effort: https://docs.mistral.ai/capabilities/reasoning (none and high), https://console.groq.com/docs/reasoning
+  (GPT-OSS: low to high; Qwen: none and default; the rest none at all), and Ollama's "does not support thinking".
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from router.config import Target
+from router.providers.turns import Message, mistral_order, short_ids, system_role
 
 _SAMPLING = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "logit_bias"}
 )
 _WITHOUT_REASONING = frozenset({"temperature", "top_p", "logprobs", "top_logprobs"})
+_EFFORT = frozenset({"reasoning_effort"})
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _NEW_LIMIT = {"max_tokens": "max_completion_tokens"}
 _OLD_LIMIT = {"max_completion_tokens": "max_tokens"}
@@ -37,17 +41,32 @@ _NO_OPS = {
     "logprobs": False,
     "logit_bias": {},
     "n": 1,
+    "store": False,
+    "verbosity": "medium",
 }
 # Claude's signed thinking, which `router.providers.anthropic` puts on assistant messages; nobody else knows it.
 _STATE = frozenset({"thinking_blocks"})
 # What clients send back of our answers, and a strict API refuses.
-_ANSWER = _STATE | {"reasoning_content", "reasoning", "refusal", "annotations", "audio", "function_call"}
+_ANSWER = _STATE | {
+    "reasoning_details",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "annotations",
+    "audio",
+    "function_call",
+}
 
 
 _NOT_MISTRAL = frozenset(
     {"user", "store", "logprobs", "top_logprobs", "logit_bias", "service_tier", "verbosity", "modalities", "audio"}
     | {"stream_options", "web_search_options", "safety_identifier", "functions", "function_call"}
+    | {"prompt_cache_retention"}
 )
+# Hints for OpenAI's own service, which vendors that check a body's members refuse it for.
+_HINTS = frozenset({"prompt_cache_key", "prompt_cache_retention", "safety_identifier", "verbosity"})
+_NOT_GROQ = frozenset({"logprobs", "top_logprobs", "logit_bias"}) | _HINTS
+_FORGOTTEN_BY_GROQ = _STATE | {"reasoning_details", "reasoning_content", "refusal", "annotations", "name"}
 
 
 class Rule(NamedTuple):
@@ -56,8 +75,9 @@ class Rule(NamedTuple):
     `rename`: a parameter's other name; where both are given, the one the target knows stays. `drop`: parameters that
     are left out. `unless_reasoning`: those of `drop` that are taken where `reasoning_effort` is none, or left to a
     default of none. `efforts`: the values of `reasoning_effort` that are taken (None: any); another is replaced by the
-    nearest. `fixed`: the only value a parameter may have. `forget`: members of messages that are left out (a tool
-    message keeps its `name`).
+    nearest, or left out where that is none and some was asked for. `fixed`: the only value a parameter may have.
+    `forget`: members of messages that are left out (a tool message keeps its `name`). `turns`: what else is done to the
+    messages.
     """
 
     vendors: frozenset[str]
@@ -68,10 +88,26 @@ class Rule(NamedTuple):
     efforts: tuple[str, ...] | None = None
     fixed: Mapping[str, Any] = {}
     forget: frozenset[str] = frozenset()
+    turns: tuple[Callable[[list[Message]], list[Message]], ...] = ()
 
 
 def _rule(vendors: str, model: str, **fields: Any) -> Rule:
     return Rule(frozenset(vendors.split()), re.compile(model, re.IGNORECASE), **fields)
+
+
+def _mistral(**fields: Any) -> dict[str, Any]:
+    """What holds for every model of the vendor, and what a row says beyond it."""
+    return {
+        "rename": {**_OLD_LIMIT, "seed": "random_seed"},
+        "drop": _NOT_MISTRAL,
+        "forget": _ANSWER | {"name"},
+        "turns": (system_role, mistral_order, short_ids),
+        **fields,
+    }
+
+
+def _groq(**fields: Any) -> dict[str, Any]:
+    return {"drop": _NOT_GROQ, "forget": _FORGOTTEN_BY_GROQ, "fixed": {"n": 1}, **fields}
 
 
 _PREFIX = r"^(openai/)?"
@@ -142,25 +178,33 @@ RULES: tuple[Rule, ...] = (
         efforts=("low", "medium", "high", "xhigh"),
         forget=_STATE,
     ),
-    _rule("openai", r"^(gpt-[34]|chatgpt-)", drop=frozenset({"reasoning_effort"}), forget=_STATE),
+    _rule("openai", r"^(gpt-[34]|chatgpt-)", drop=frozenset({"reasoning_effort", "verbosity"}), forget=_STATE),
     _rule("openai", r"", forget=_STATE),
-    _rule(
-        "mistral",
-        r"",
-        rename={**_OLD_LIMIT, "seed": "random_seed"},
-        drop=_NOT_MISTRAL,
-        forget=_ANSWER | {"name"},
+    _rule("mistral", r"^(codestral|devstral|ministral|pixtral|open-)", **_mistral(drop=_NOT_MISTRAL | _EFFORT)),
+    _rule("mistral", r"^(mistral|magistral)-", **_mistral(efforts=("none", "high"))),
+    _rule("mistral", r"", **_mistral()),
+    _rule("groq", r"^(meta-llama/|llama|gemma|allam|(groq/)?compound)", **_groq(drop=_NOT_GROQ | _EFFORT)),
+    _rule("groq", r"gpt-oss", **_groq(efforts=("low", "medium", "high"))),
+    _rule("groq", r"^qwen", **_groq(efforts=("none",))),
+    _rule("groq", r"", **_groq()),
+    _rule("deepseek", r"", rename=_OLD_LIMIT, forget=_STATE, turns=(system_role,)),
+    _rule(  # families without thinking; any other may have it
+        "ollama",
+        r"^(llama[23]|codellama|tinyllama|gemma([23]n?)?(:|$)|qwen2|mixtral|codestral|phi3|command-r|"
+        r"mistral(-nemo|-large|-small3[.\d]*)?(:|$))",
+        rename=_OLD_LIMIT,
+        drop=_EFFORT,
+        forget=_STATE,
+        turns=(system_role,),
     ),
+    _rule("ollama together", r"", rename=_OLD_LIMIT, forget=_STATE, turns=(system_role,)),
     _rule(
-        "groq",
+        "google",
         r"",
-        drop=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
-        forget=_STATE | {"reasoning_content", "refusal", "annotations", "name"},
-        fixed={"n": 1},
+        drop=frozenset({"frequency_penalty", "presence_penalty", "seed", "store"}) | _HINTS,
+        forget=_STATE | {"reasoning_details"},
+        turns=(system_role,),
     ),
-    _rule("deepseek", r"", rename=_OLD_LIMIT, forget=_STATE),
-    _rule("ollama together", r"", rename=_OLD_LIMIT, forget=_STATE),
-    _rule("google", r"", drop=frozenset({"frequency_penalty", "presence_penalty", "seed"}), forget=_STATE),
 )
 
 
@@ -187,6 +231,8 @@ def adapt(body: Mapping[str, Any], target: Target) -> tuple[dict[str, Any] | Non
             dropped.append(name)
     if rule.forget and (messages := _forget(body.get("messages"), rule.forget, dropped)) is not None:
         changed["messages"] = messages
+    for turn in rule.turns:
+        changed["messages"] = turn(changed["messages"])
     if changed == body:
         return None, ()
     return changed, tuple(dropped)
@@ -207,7 +253,11 @@ def _fit_effort(changed: dict[str, Any], rule: Rule, dropped: list[str]) -> None
     if rule.efforts is None or effort is None or effort in rule.efforts or effort not in _EFFORTS:
         return
     wanted = _EFFORTS.index(effort)
-    changed["reasoning_effort"] = min(rule.efforts, key=lambda level: abs(_EFFORTS.index(level) - wanted))
+    nearest = min(rule.efforts, key=lambda level: abs(_EFFORTS.index(level) - wanted))
+    if nearest == "none" and effort != "minimal":  # who asks for some reasoning does not ask for none
+        del changed["reasoning_effort"]
+    else:
+        changed["reasoning_effort"] = nearest
     dropped.append("reasoning_effort")
 
 

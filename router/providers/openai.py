@@ -13,9 +13,9 @@ import orjson
 
 from router.chat import Chat, encode
 from router.config import Target
-from router.errors import UpstreamError
+from router.errors import Failure, UpstreamError
 from router.providers.dialect import Outgoing, Piece, Reply, Usage, parse
-from router.providers.failures import not_the_dialect, upstream_error
+from router.providers.failures import classify_status, not_the_dialect, upstream_error
 from router.providers.model_rules import adapt
 from router.sse import Event
 
@@ -48,11 +48,14 @@ class OpenAiStream:
         try:
             document = parse(data)
         except orjson.JSONDecodeError:
-            return []  # one malformed event must not cost the rest of the answer
+            self.ended = data.strip() == b"[DONE]"
+            document = data.decode("utf-8", "replace")
         if not isinstance(document, dict):
-            return []
-        if document.get("error") and not document.get("choices"):
-            raise self._failed(document["error"])
+            if event.event == "error":
+                raise _failed(document, self._target)
+            return []  # one malformed event must not cost the rest of the answer
+        if document.get("error") or document.get("object") == "error" or event.event == "error":
+            raise _failed(document.get("error") or document, self._target)
         if b"\n" in data:
             data = orjson.dumps(document)
         return [Piece(data, document, self._read(document))]
@@ -81,17 +84,12 @@ class OpenAiStream:
             elif choice.get("text"):
                 content = True
             if choice.get("finish_reason") is not None:
+                _refuse_broken(choice, self._target)
                 content = True
                 index = choice.get("index")
                 self._closed.add(index if isinstance(index, int) else 0)
                 self.finished = len(self._closed) >= self._choices
         return content
-
-    def _failed(self, error: Any) -> UpstreamError:
-        message, type_, param, code = _error_fields(error)
-        raw_status = error.get("code") if isinstance(error, dict) else None
-        status = raw_status if isinstance(raw_status, int) and 400 <= raw_status < 600 else _status_of(type_, code)
-        return upstream_error(status, {}, self._target, message=message, type=type_, param=param, code=code)
 
 
 class OpenAi:
@@ -114,13 +112,14 @@ class OpenAi:
             raise not_the_dialect(target, "an answer that is not JSON") from None
         if not isinstance(document, dict):
             raise not_the_dialect(target, "an answer that is not a JSON object")
-        if document.get("error") and not document.get("choices"):  # some vendors answer 200 with an error inside
-            message, type_, param, code = _error_fields(document["error"])
-            raise upstream_error(
-                _status_of(type_, code), {}, target, message=message, type=type_, param=param, code=code
-            )
-        if not isinstance(document.get("choices"), list):
+        if document.get("error") or document.get("object") == "error":  # some vendors answer 200 with an error inside
+            raise _failed(document.get("error") or document, target)
+        choices = document.get("choices")
+        if not isinstance(choices, list):
             raise not_the_dialect(target, "an answer without choices")
+        for choice in choices:
+            if isinstance(choice, dict):
+                _refuse_broken(choice, target)
         usage = document.get("usage")
         return Reply(body, document, read_usage(usage) if isinstance(usage, dict) else None)
 
@@ -130,7 +129,7 @@ class OpenAi:
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> UpstreamError:
         message, type_, param, code = read_error(body)
         if status == 200:  # an error in disguise
-            status = _status_of(type_, code)
+            status = _status_of(message, type_, code)
         return upstream_error(status, headers, target, message=message, type=type_, param=param, code=code)
 
 
@@ -169,16 +168,37 @@ def _error_fields(error: Any) -> tuple[str, str | None, str | None, str | None]:
     return message, type_, param, code
 
 
-def _status_of(type_: str | None, code: str | None) -> int:
+def _failed(error: Any, target: Target) -> UpstreamError:
+    """An error inside a 200: as its first event, in the middle, or as the whole body."""
+    message, type_, param, code = _error_fields(error)
+    status = _status_of(message, type_, code)
+    return upstream_error(status, {}, target, message=message, type=type_, param=param, code=code)
+
+
+def _refuse_broken(choice: Mapping[str, Any], target: Target) -> None:
+    """Raises `UpstreamError` where an answer ends in its provider's fault: what came of it is not the whole.
+
+    https://openrouter.ai/docs/api-reference/errors: such an end looks like any other but for its finish reason.
+    """
+    if choice.get("finish_reason") == "error":
+        raise _failed(choice.get("error") or "the answer ended in an error", target)
+
+
+def _status_of(message: str, type_: str | None, code: str | None) -> int:
     """The HTTP status that an error inside a 200 stands for."""
     if code and code.isdigit() and 400 <= int(code) < 600:
         return int(code)
-    words = f"{type_} {code}"
+    words = f"{type_} {code}".lower()
     if "rate_limit" in words:
         return 429
-    if "invalid_request" in words or "context_length" in words or "content_filter" in words:
+    if "authentication" in words or "invalid_api_key" in words:
+        return 401
+    if "invalid_request" in words or "badrequest" in words:
         return 400
-    return 500
+    if "server" in words or "internal" in words or "overloaded" in words:
+        return 500
+    said = classify_status(400, code or "", message)  # neither its type nor its code need say what its words do
+    return 400 if said in (Failure.CONTEXT_LENGTH, Failure.CONTENT_FILTER) else 500
 
 
 def _count(value: Any) -> int:

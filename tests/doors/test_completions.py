@@ -63,6 +63,11 @@ def test_an_answer() -> None:
     assert body["_virtusoul"] == META
 
 
+def test_mistrals_word_for_a_full_window_is_the_length() -> None:
+    body = orjson.loads(DOOR.reply(reply({"content": "a time"}, "model_length"), parse(), META))
+    assert body["choices"][0]["finish_reason"] == "length"
+
+
 def test_logprobs_in_parallel_lists() -> None:
     given_reply = reply({"content": "ab c"})
     given_reply.document["choices"][0]["logprobs"] = {

@@ -69,7 +69,7 @@ def test_calls_have_parsed_input() -> None:
     ("finish", "reason"),
     [
         ("stop", "end_turn"), ("length", "max_tokens"), ("content_filter", "refusal"), ("function_call", "tool_use"),
-        (None, "end_turn"), ("strange", "end_turn"),
+        (None, "end_turn"), ("strange", "end_turn"), ("model_length", "model_context_window_exceeded"),
     ],
 )  # fmt: skip
 def test_stop_reasons(finish: str | None, reason: str) -> None:

@@ -107,6 +107,34 @@ def test_thinking_becomes_an_effort(fields: Json, effort: str | None) -> None:
     assert parse(**fields).body.get("reasoning_effort") == effort
 
 
+CLOSED = {"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": False}
+OPTIONAL = {**CLOSED, "required": []}
+
+
+@pytest.mark.parametrize(
+    ("fields", "lost"),
+    [
+        ({"output_config": {"effort": "high"}}, ()),
+        ({"output_config": {"effort": "xhigh"}}, ("output_config.effort",)),
+        ({"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}}, ("output_config.effort",)),
+        ({"tools": [{"name": "f", "strict": True, "input_schema": CLOSED}]}, ()),
+        ({"tools": [{"name": "f", "strict": True, "input_schema": OPTIONAL}]}, ("tools.strict",)),
+        ({"output_config": {"format": {"type": "json_schema", "schema": CLOSED}}}, ()),
+        ({"output_config": {"format": {"type": "json_schema", "schema": OPTIONAL}}}, ("output_config.format",)),
+        ({"output_format": {"type": "json_schema", "schema": OPTIONAL}}, ("output_format",)),
+    ],
+)
+def test_a_wish_that_is_met_in_part_is_named(fields: Json, lost: tuple[str, ...]) -> None:
+    assert parse(**fields).lost == lost
+
+
+@pytest.mark.parametrize(("enabled", "lost"), [(True, ("content.document.citations",)), (False, ())])
+def test_citations_of_a_document_are_named(enabled: bool, lost: tuple[str, ...]) -> None:
+    source = {"type": "text", "media_type": "text/plain", "data": "x"}
+    document = {"type": "document", "source": source, "citations": {"enabled": enabled}}
+    assert parse(messages=[{"role": "user", "content": [document]}]).lost == lost
+
+
 def test_a_schema_is_strict_only_where_the_strict_mode_takes_it() -> None:
     closed = {
         "type": "object",

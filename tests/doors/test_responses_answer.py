@@ -136,7 +136,10 @@ def test_what_a_provider_wants_back_with_its_call_comes_back() -> None:
         assert again.messages[1] == {"role": "assistant", "content": None, "tool_calls": [GEMINIS]}
 
 
-@pytest.mark.parametrize(("finish", "reason"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [("length", "max_output_tokens"), ("model_length", "max_output_tokens"), ("content_filter", "content_filter")],
+)
 def test_incomplete_answers(finish: str, reason: str) -> None:
     body, response = answered({"content": "x"}, finish)
     assert (response.status, body["incomplete_details"]) == ("incomplete", {"reason": reason})
@@ -161,6 +164,23 @@ def test_citations_and_logprobs() -> None:
     part = Response.model_validate(body).output[0].content[0]  # type: ignore[union-attr, index]
     assert part.annotations[0].url == "https://u"  # type: ignore[union-attr]
     assert part.logprobs[0].token == "x"  # type: ignore[union-attr, index]
+
+
+def test_citations_of_a_stream_are_events_and_stand_in_the_item() -> None:
+    citation = {"start_index": 0, "end_index": 1, "title": "t", "url": "https://u"}
+    annotation = {"index": 0, "type": "url_citation", "url_citation": citation}
+    chunks = [chunk({"content": "x"}), chunk({"annotations": [annotation]}), chunk({}, "stop")]
+    final, documents = stream(chunks)
+    assert final.output[0].content[0].annotations[0].url == "https://u"  # type: ignore[union-attr, index]
+    [added] = [document for document in documents if document["type"] == "response.output_text.annotation.added"]
+    assert (added["content_index"], added["annotation_index"]) == (0, 0)
+    assert added["annotation"] == {"type": "url_citation", **citation}
+
+
+def test_the_service_tier_is_the_one_that_served() -> None:
+    assert answered({"content": "x"}, request=chat(service_tier="auto"))[0]["service_tier"] == "auto"
+    body, _ = answered({"content": "x"}, request=chat(service_tier="auto"), service_tier="default")
+    assert body["service_tier"] == "default"
 
 
 def test_nothing_said_is_an_empty_message() -> None:

@@ -214,6 +214,10 @@ def _tools(body: Mapping[str, Any]) -> None:
         schema = tool.get("input_schema")
         _need(isinstance(schema, dict), f"tools.{index}.input_schema: Field required")
         _need(schema.get("type") == "object", f"tools.{index}.input_schema.type: Field required")
+        _need(
+            not schema.keys() & {"anyOf", "oneOf", "allOf"},
+            f"tools.{index}.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level",
+        )
         if tool.get("strict"):
             _need(not NO_FORMAT.search(body["model"]), f"tools.{index}.strict: not supported by this model")
             _schema(schema, f"tools.{index}.input_schema")
@@ -309,8 +313,10 @@ def _schema(schema: Any, where: str) -> None:
     if schema.get("type") == "object":
         closed = schema.get("additionalProperties") is False
         _need(closed, f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+    inherited = [entry for entry in schema.get("allOf") or [] if "$ref" in entry]
+    _need(not inherited, f"{where}: allOf with $ref is not supported")
     children = [*(schema.get("properties") or {}).values(), *(schema.get("$defs") or {}).values()]
-    children += schema.get("anyOf") or []
+    children += [*(schema.get("anyOf") or []), *(schema.get("allOf") or [])]
     if "items" in schema:
         children.append(schema["items"])
     for child in children:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -181,6 +182,13 @@ async def test_a_taken_port_is_said_so(tmp_path: Path) -> None:
     assert ran.returncode == 1 and "cannot listen" in ran.stderr
 
 
+@pytest.mark.parametrize("host", ["a..b", "nowhere.invalid", "x" * 64 + ".example"])
+def test_a_host_that_is_none_is_said_in_one_line(tmp_path: Path, host: str) -> None:
+    ran = cli("--demo", "--host", host, "--port", "0", cwd=tmp_path)
+    assert ran.returncode == 1
+    assert len(ran.stderr.splitlines()) == 1 and f"cannot listen on {host}:0: " in ran.stderr
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sigterm_drains(spawn: Spawn, fake: FakeOpenAI, workers: str) -> None:
     fake.script(Stream(["a "] * 20, delay=0.05))
@@ -334,6 +342,62 @@ async def test_metrics_sum_over_workers(spawn: Spawn, fake: FakeOpenAI) -> None:
     assert sum(float(row.rpartition(" ")[2]) for row in rows) == 40
     assert "virtusoul_in_flight 0.0" in text
     assert "virtusoul_build_info{" in text
+
+
+def test_no_temporary_folder_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container with a read-only root and no tmpfs."""
+    from router import cli as commands
+
+    def read_only(**_: str) -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands.tempfile, "mkdtemp", read_only)
+    assert commands.main(["--demo", "--workers", "2"]) == 2
+    assert "WORKERS: several need a temporary folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health", 0), ("/nothing", 1)])
+async def test_the_container_s_health_check_asks_no_proxy(spawn: Spawn, path: str, status: int) -> None:
+    import json
+
+    line = next(line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("    CMD ["))
+    _, *command = json.loads(line.removeprefix("    CMD "))
+    process = await spawn({}, "--demo")
+    env = {**CLEAN, "PORT": process.url.rpartition(":")[2], "http_proxy": "http://127.0.0.1:9"}
+    asked = [part.replace("/health", path) for part in command]
+    ran = await asyncio.to_thread(subprocess.run, [sys.executable, *asked], env=env, check=False)
+    assert ran.returncode == status
+
+
+def test_metrics_of_several_workers_tell_what_runs_from_what_ran(tmp_path: Path) -> None:
+    script = (
+        "from router import metrics\nmetrics.show_build('1', 'e', 'old')\nmetrics.show_build('1', 'e', 'new')\n"
+        "print(metrics.exposition().decode())"
+    )
+    env = {**CLEAN, "PYTHONPATH": str(ROOT), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    shown = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True).stdout
+    assert 'head="new",version="1"} 1.0' in shown and 'head="old",version="1"} 1.0' not in shown
+
+
+async def test_every_line_is_json_whatever_happens_to_the_workers(
+    spawn: Spawn, fake: FakeOpenAI, tmp_path: Path
+) -> None:
+    """A killed worker, which gunicorn reports, and a format that a reload brings."""
+    import json
+
+    (tmp_path / ".env").write_text("LOG_FORMAT=text\n")
+    process = await spawn(tier_env("simple", fake), "--workers", "2")
+    banner = len(process.log.read_text().splitlines())
+    (tmp_path / ".env").write_text("LOG_FORMAT=json\n")
+    process.popen.send_signal(signal.SIGHUP)
+    await process.until(lambda: _async(process.log.read_text().count("configuration reloaded") == 2))
+    os.kill(process.children()[0], signal.SIGKILL)
+    await process.until(lambda: _async("SIGKILL" in process.log.read_text()))
+    lines = [json.loads(line) for line in process.log.read_text().splitlines()[banner:]]
+    assert any("SIGKILL" in line["message"] for line in lines)
 
 
 async def test_json_logs_hold_one_line_a_request_and_no_prompt(spawn: Spawn, fake: FakeOpenAI) -> None:

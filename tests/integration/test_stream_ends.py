@@ -231,6 +231,28 @@ async def test_an_overload_behind_anthropic_text_keeps_the_text(start_router: St
     assert status == 200 and "Bonjour" in text and text.count('"error"') == 1 and "[DONE]" not in text
 
 
+@pytest.mark.parametrize("recovery", ["error", "buffer"])
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_whole_native_stream_ends_in_one_end_marker(start_router: Start, marked: bool, recovery: str) -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"id": "m", "role": "assistant", "content": [], "usage": {}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Bonjour"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+        *([{"type": "message_stop"}] if marked else []),
+    ]
+    stream = b"".join(b"event: %b\ndata: %b\n\n" % (e["type"].encode(), json.dumps(e).encode()) for e in events)
+    async with serving(said(HEAD + framed(stream) + END)) as port:
+        settings = env(port, STREAM_RECOVERY=recovery) | {"SIMPLE_PROVIDER": "anthropic", "SIMPLE_API_KEY": claude.KEY}
+        router = await start_router(settings | {"SIMPLE_MODEL": "claude-sonnet-4-5"})
+        body = {"model": "simple", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "stream": True}
+        async with router.post(body, "/v1/messages") as response:
+            text = await response.text()
+    assert "Bonjour" in text and text.count("event: message_stop") == 1
+    assert text.rstrip().rpartition("data: ")[2].replace(" ", "") == '{"type":"message_stop"}'
+
+
 async def test_usage_that_was_asked_for_is_waited_for(start_router: Start) -> None:
     steps = (HEAD + framed(event("one") + event("", "stop")), 1.4, framed(USAGE), 0.01, framed(DONE) + END)
     async with serving(said(*steps)) as port:

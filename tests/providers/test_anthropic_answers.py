@@ -148,6 +148,39 @@ def test_a_wrapped_answer_that_is_not_as_it_should_be(parts: list[str], content:
     assert _streamed(*parts) == content
 
 
+def test_what_was_cited_of_the_web_comes_back_as_annotations() -> None:
+    cited = {"type": "web_search_result_location", "url": "https://u", "title": "T", "cited_text": "c"}
+    page = {"type": "page_location", "document_index": 0, "cited_text": "c"}
+    blocks = [
+        {"type": "text", "text": "So: "},
+        {"type": "text", "text": "it rains", "citations": [cited, page]},
+        {"type": "text", "text": ", and pours", "citations": [cited, {**cited, "title": None}]},
+    ]
+    expected = [
+        {"type": "url_citation", "url_citation": {"url": "https://u", "title": title, "start_index": a, "end_index": b}}
+        for title, a, b in (("T", 4, 12), ("T", 12, 23), ("", 12, 23))
+    ]
+    message = _choice(reply(blocks))["message"]
+    assert message["annotations"] == expected and message["content"] == "So: it rains, and pours"
+    events = []
+    for index, block in enumerate(blocks):
+        said = [{"type": "citations_delta", "citation": one} for one in block.get("citations", ())]
+        said.insert(1, {"type": "text_delta", "text": block["text"]})
+        events += sse_block(index, {"type": "text", "text": ""}, *said)
+    pieces, _ = read(ANTHROPIC, chat(stream=True), TO, stream(*events))
+    deltas = [choice["delta"] for piece in pieces for choice in piece.document["choices"]]
+    found = [entry for delta in deltas for entry in delta.get("annotations", ())]
+    assert found == [{"index": index, **one} for index, one in enumerate(expected)]
+
+
+def test_an_answer_that_was_bound_twice_is_told_once() -> None:
+    blocks = [{"type": "tool_use", "id": f"t{number}", "name": "report", "input": {"n": number}} for number in (1, 2)]
+    assert _choice(reply(blocks, "tool_use"), OLD, response_format=SCHEMA)["message"]["content"] == '{"n":1}'
+    raw = stream(*call(0, "t1", "report", '{"n":1}'), *call(1, "t2", "report", '{"n":2}'), stop="tool_use")
+    pieces, _ = read(ANTHROPIC, chat(stream=True, response_format=SCHEMA), OLD, raw)
+    assert merged(pieces)["content"] == '{"n":1}' and merged(pieces)["tool_calls"] == []
+
+
 def test_a_client_tool_beside_the_binding_one_is_a_call() -> None:
     use = {"type": "tool_use", "id": "t", "name": "look", "input": {}}
     tools = [{"type": "function", "function": {"name": "look"}}]
@@ -218,7 +251,26 @@ def test_native_streams_pass_untouched_and_are_counted(size: int | None) -> None
     pieces, reader = read(ANTHROPIC, _native(True), TO, raw, size)
     assert reader.native and reader.ended and reader.finished and reader.usage == Usage(150, 9, 100)
     assert b"".join(b"event: %b\ndata: %b\n\n" % (p.event.encode(), p.data) for p in pieces) == raw
-    assert [piece.event for piece in pieces if not piece.content] == ["message_start", "ping", "message_stop"]
+    around = ["content_block_start", "content_block_stop"]  # a block is announced long before its first token
+    assert [piece.event for piece in pieces if not piece.content] == ["message_start", "ping", *around, "message_stop"]
+
+
+@pytest.mark.parametrize(
+    ("block", "content"),
+    [
+        ({"type": "text", "text": ""}, False),
+        ({"type": "thinking", "thinking": "", "signature": ""}, False),
+        ({"type": "text", "text": "Hi"}, True),
+        ({"type": "tool_use", "id": "t", "name": "look", "input": {}}, True),
+        ({"type": "redacted_thinking", "data": "x"}, True),
+        ({"type": {"odd": 1}}, True),
+    ],
+)
+def test_a_native_block_that_only_announces_itself_is_no_content(block: Any, content: bool) -> None:
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    raw = b"event: content_block_start\ndata: %b\n\n" % orjson.dumps(start)
+    pieces, _ = read(ANTHROPIC, _native(True), TO, raw)
+    assert [piece.content for piece in pieces] == [content]
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -405,6 +405,27 @@ def test_constraints_beyond_structured_output_are_said_in_words_and_named() -> N
     assert sent["additionalProperties"] is False and dropped == {"response_format"}
 
 
+@pytest.mark.parametrize(
+    ("member", "bound"),
+    [
+        ({"allOf": [{"$ref": "#/$defs/B"}], "title": "T", "default": None}, True),
+        ({"allOf": [{"$ref": "#/$defs/B"}, {"properties": {"y": {"type": "string"}}}]}, False),
+        ({"allOf": [{"$ref": "#/$defs/B"}], "properties": {"y": {"type": "string"}}}, False),
+    ],
+)
+def test_references_that_structured_output_does_not_take(member: dict[str, Any], bound: bool) -> None:
+    """`allOf` must hold no `$ref`: one alone is that `$ref`, and inheritance is bound by the tool."""
+    schema = {**CLOSED, "properties": {"a": member}, "$defs": {"B": CLOSED}, "required": ["a"]}
+    wire, _ = send(response_format=_schema(schema))
+    if bound:
+        assert wire["output_config"]["format"]["schema"]["properties"]["a"] == {"$ref": "#/$defs/B"}
+    else:
+        assert "output_config" not in wire and wire["tools"][0]["input_schema"]["properties"]["a"] == member
+    strict = {"type": "function", "function": {"name": "f", "strict": True, "parameters": schema}}
+    wire, dropped = send(tools=[strict])
+    assert "strict" not in wire["tools"][0] and dropped == {"tools.function.strict"}
+
+
 @pytest.mark.parametrize("model", [SONNET_4_5, "claude-3-5-sonnet-20241022", "company-claude"])
 def test_json_schema_by_a_forced_tool(model: str) -> None:
     free = {"type": "object", "additionalProperties": {"type": "number"}}
@@ -472,6 +493,57 @@ def test_json_schema_by_a_tool_beside_the_clients_own() -> None:
     assert [tool["name"] for tool in wire["tools"]] == ["f", "f_"] and not dropped
     _, dropped = send("claude-opus-4-1", response_format=_schema(CLOSED), tools=[TOOL], tool_choice="required")
     assert dropped == {"response_format"}
+
+
+def test_the_binding_tool_leaves_one_call_at_a_time_as_it_was() -> None:
+    wire, _ = send(OLD, response_format=_schema(CLOSED), tools=[TOOL], parallel_tool_calls=False)
+    assert wire["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        {"tools": [{"type": "custom", "custom": {"name": "report"}}]},
+        {"tools": [{"type": "web_search_20250305", "name": "report"}]},
+        {"functions": [{"name": "report"}]},
+    ],
+)
+def test_the_binding_tool_has_a_name_of_its_own(tools: dict[str, Any]) -> None:
+    wire, _ = send(OLD, response_format=_schema(CLOSED), **tools)
+    assert [tool["name"] for tool in wire["tools"]] == ["report", "report_"]
+
+
+def test_unions_at_the_root_of_a_tools_schema_are_told_by_its_properties() -> None:
+    """The API refuses them there, and with the tool the whole request: MCP servers have them often."""
+    text, number = {"type": "string"}, {"type": "integer"}
+    definitions = {"b": {"type": "object", "properties": {"id": number, "b": text}, "required": ["id", "b"]}}
+    union = {
+        "description": "Finds.",
+        "properties": {"all": text},
+        "required": ["all"],
+        "anyOf": [{"properties": {"id": text, "all": number}, "required": ["id"]}, {"$ref": "#/$defs/b"}],
+        "$defs": definitions,
+    }
+    function = {"name": "f", "strict": True, "parameters": union}
+    wire, dropped = send(tools=[{"type": "function", "function": function}])
+    schema = wire["tools"][0]["input_schema"]
+    assert schema.pop("description") == "Finds.\n" + orjson.dumps({"anyOf": union["anyOf"]}).decode()
+    assert schema == {
+        "type": "object",
+        "properties": {"all": text, "id": {"anyOf": [text, number]}, "b": text},
+        "required": ["all", "id"],
+        "$defs": definitions,
+    }
+    assert dropped == {"tools.function.parameters", "tools.function.strict"} and "strict" not in wire["tools"][0]
+
+
+@pytest.mark.parametrize(("key", "required"), [("allOf", ["a", "b"]), ("oneOf", None)])
+def test_what_every_branch_and_what_some_branch_requires(key: str, required: list[str] | None) -> None:
+    branches = [{"required": ["a"]}, {"required": ["b"]}]
+    parameters = {"type": "object", "properties": {"a": {}, "b": {}}, key: branches}
+    wire, _ = send(tools=[{"type": "function", "function": {"name": "f", "parameters": parameters}}])
+    schema = wire["tools"][0]["input_schema"]
+    assert schema.get("required") == required and key not in schema
 
 
 def test_json_object_is_asked_for_in_words_and_named() -> None:

@@ -82,6 +82,8 @@ def _document(block: Json, where: str, lost: list[str]) -> list[Part]:
     context = checks.optional_text(block, "context", where)
     inside = f"{where}.source"
     kind = checks.text(source, "type", inside)
+    if (citations := checks.optional_object(block, "citations", where)) and citations.get("enabled") is True:
+        lost.append("content.document.citations")
     heading = "\n".join(line for line in (title, context) if line)
     if kind == "text":
         data = checks.text(source, "data", inside)

@@ -11,7 +11,15 @@ from typing import Any
 
 from router.chat import Chat, encode
 from router.doors.answer import Counts, choices_of, counts, model_of, new_id, read
-from router.doors.messages.thinking import UNSIGNED, arguments_as_input, bare, sealed_block, wants_thinking
+from router.doors.details import Details
+from router.doors.messages.thinking import (
+    UNSIGNED,
+    arguments_as_input,
+    bare,
+    details_block,
+    sealed_block,
+    wants_thinking,
+)
 from router.doors.translated import source_of
 from router.providers.dialect import Reply
 
@@ -20,6 +28,7 @@ Json = dict[str, Any]
 _STOP_REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
+    "model_length": "model_context_window_exceeded",  # Mistral's word for it
     "tool_calls": "tool_use",
     "function_call": "tool_use",
     "content_filter": "refusal",
@@ -39,6 +48,8 @@ def message_of(reply: Reply, chat: Chat, meta: Mapping[str, Any]) -> bytes:
             content += [bare(block) for block in said.thinking_blocks]
         elif said.reasoning:
             content.append({"type": "thinking", "thinking": said.reasoning, "signature": UNSIGNED})
+        if details := Details(said.details).take():
+            content.append(details_block(details))
     if said.text or said.refusal:
         content.append({"type": "text", "text": said.text or said.refusal})
     for call in said.calls:

@@ -10,7 +10,7 @@ from router.doors import checks
 from router.doors.messages.blocks import blocks_of, part_of, parts_of
 from router.doors.messages.thinking import is_unsigned, without_unsigned
 from router.doors.messages.tools import add_tools, fits_strict_mode
-from router.doors.sealed import unseal
+from router.doors.sealed import unseal, unseal_details
 from router.doors.transcript import Part, Transcript
 from router.doors.translated import TranslatedChat
 
@@ -39,8 +39,8 @@ def parse(raw: bytes, *, counting: bool = False) -> TranslatedChat:
     hub: Json = {"model": body.get("model"), "messages": _messages(body, lost)}
     _add_limits(body, hub, counting)
     add_tools(body, hub, lost)
-    _add_effort(body, hub)
-    _add_format(body, hub)
+    _add_effort(body, hub, lost)
+    _add_format(body, hub, lost)
     if checks.optional_flag(body, "stream"):
         hub["stream"] = True
         hub["stream_options"] = {"include_usage": True}
@@ -97,6 +97,7 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
     reasoning: list[str] = []
     signed: list[Json] = []
     extras: Json = {}
+    details: list[Json] = []
     for index, block in enumerate(blocks):
         here, kind = f"{where}[{index}]", block["type"]
         if kind == "text":
@@ -105,6 +106,7 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
             calls.append(_call(block, here))
         elif is_unsigned(block):
             extras |= unseal(block.get("signature"))[1]
+            details += unseal_details(block.get("signature"))
             reasoning.append(checks.optional_text(block, "thinking", here) or "")
         elif kind in ("thinking", "redacted_thinking"):
             signed.append(block)
@@ -115,7 +117,7 @@ def _add_assistant(transcript: Transcript, blocks: list[Json], where: str, lost:
             call["extra_content"] = extra
     # Citations cut one text into many blocks in the middle of sentences: nothing goes between them.
     text = "".join(texts) if texts else None
-    transcript.assistant(text, calls, reasoning="".join(reasoning), thinking_blocks=signed)
+    transcript.assistant(text, calls, reasoning="".join(reasoning), thinking_blocks=signed, details=details)
 
 
 def _call(block: Json, where: str) -> Json:
@@ -149,7 +151,7 @@ def _add_limits(body: Json, hub: Json, counting: bool) -> None:
         hub["user"] = user if len(user) <= MAX_USER_CHARS else hashlib.sha256(user.encode()).hexdigest()
 
 
-def _add_effort(body: Json, hub: Json) -> None:
+def _add_effort(body: Json, hub: Json, lost: list[str]) -> None:
     """`output_config.effort` and `thinking` → `reasoning_effort`; nothing where the client left it to the model."""
     thinking = checks.optional_object(body, "thinking") or {}
     config = checks.optional_object(body, "output_config") or {}
@@ -157,19 +159,23 @@ def _add_effort(body: Json, hub: Json) -> None:
     effort = checks.optional_text(config, "effort", "output_config")
     budget = thinking.get("budget_tokens")
     if kind == "disabled":
+        if effort is not None:  # how much to write without thinking: the hub has no word for that
+            lost.append("output_config.effort")
         return
     if effort is not None:
         if effort not in _EFFORTS:
             choices = ", ".join(_EFFORTS)
             checks.refuse(f"'output_config.effort' must be one of {choices}.", "output_config.effort", "invalid_value")
         hub["reasoning_effort"] = _EFFORTS[effort]
+        if _EFFORTS[effort] != effort:
+            lost.append("output_config.effort")
     elif kind == "enabled":
         if not isinstance(budget, int):
             checks.wrong_type("thinking.budget_tokens", "an integer")
         hub["reasoning_effort"] = next((name for limit, name in _EFFORT_BELOW if budget < limit), "high")
 
 
-def _add_format(body: Json, hub: Json) -> None:
+def _add_format(body: Json, hub: Json, lost: list[str]) -> None:
     """`output_config.format` (earlier: `output_format`) → `response_format`."""
     config = checks.optional_object(body, "output_config") or {}
     where = "output_config.format" if config.get("format") is not None else "output_format"
@@ -181,5 +187,8 @@ def _add_format(body: Json, hub: Json) -> None:
     schema = checks.optional_object(given, "schema", where)
     if schema is None:
         checks.missing(f"{where}.schema")
-    named = {"name": "output", "schema": schema, "strict": fits_strict_mode(schema)}
+    strict = fits_strict_mode(schema)
+    if not strict:  # Anthropic binds the answer to it all the same; elsewhere it is only a wish now
+        lost.append(where)
+    named = {"name": "output", "schema": schema, "strict": strict}
     hub["response_format"] = {"type": "json_schema", "json_schema": named}

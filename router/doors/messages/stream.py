@@ -13,9 +13,10 @@ import orjson
 from router.chat import Chat
 from router.doors.answer import Call, Said, choices_of, counts, is_whole, read
 from router.doors.calls import Calls, GrowingCall
+from router.doors.details import Details
 from router.doors.messages.errors import error_body
 from router.doors.messages.reply import envelope, stop_of, tool_block, usage_of
-from router.doors.messages.thinking import UNSIGNED, bare, sealed_block, wants_thinking
+from router.doors.messages.thinking import UNSIGNED, bare, details_block, sealed_block, wants_thinking
 from router.doors.translated import source_of
 from router.errors import RouterError
 from router.providers.dialect import Piece, Usage
@@ -99,6 +100,7 @@ class _Blocks:
         self._signed = False
         self._calls = Calls()
         self._call: GrowingCall | None = None  # the open one
+        self._details = Details()
         self.refused = False
 
     @property
@@ -122,8 +124,10 @@ class _Blocks:
             if call.place is None:
                 self._begin_call(call, events)
                 self._close(events)
+        self._add_details(events)
 
     def _add_thinking(self, said: Said, events: list[bytes]) -> None:
+        self._details.add(said.details)
         if said.reasoning:
             self._add_thought(said.reasoning, events)
         for given in said.thinking_blocks:
@@ -135,6 +139,14 @@ class _Blocks:
             if self._open != "thinking":
                 self._add_thought(block["thinking"], events)
             self._sign(block["signature"], events)
+
+    def _add_details(self, events: list[bytes]) -> None:
+        if details := self._details.take():
+            self._add_sealed(details_block(details), events)
+
+    def _add_sealed(self, block: Json, events: list[bytes]) -> None:
+        self._begin({**block, "signature": ""}, events)
+        self._sign(block["signature"], events)
 
     def _add_thought(self, thought: str, events: list[bytes]) -> None:
         if self._open != "thinking":
@@ -161,10 +173,9 @@ class _Blocks:
 
     def _begin_call(self, call: GrowingCall, events: list[bytes]) -> None:
         block = tool_block(call.id, call.name)
+        self._add_details(events)
         if call.extra and self._show_thinking:
-            sealed = sealed_block(block["id"], call.extra)
-            self._begin({**sealed, "signature": ""}, events)
-            self._sign(sealed["signature"], events)
+            self._add_sealed(sealed_block(block["id"], call.extra), events)
         self._begin(block, events)
         self._call, call.place = call, self._index
         if call.arguments:

@@ -33,6 +33,11 @@ def sealed_block(call_id: str, extra: Json) -> Json:
     return {"type": "thinking", "thinking": "", "signature": seal(calls={call_id: extra})}
 
 
+def details_block(details: list[Json]) -> Json:
+    """What stands in an answer whose provider wants `details` back."""
+    return {"type": "thinking", "thinking": "", "signature": seal(details=details)}
+
+
 def without_unsigned(raw: bytes, body: Json) -> bytes:
     """The request as sent; only where it brings back unsigned blocks, without those."""
     messages = body["messages"]

@@ -69,6 +69,8 @@ def _tool(tool: Json, where: str, lost: list[str]) -> Json | None:
         function["parameters"] = schema if schema is not None else {"type": "object", "properties": {}}
         if tool.get("strict") is True and fits_strict_mode(schema):
             function["strict"] = True
+        elif tool.get("strict") is True:
+            lost.append("tools.strict")
     else:
         known = _CLIENT_TOOLS.get(kind.rpartition("_")[0])
         if known is None:

@@ -82,6 +82,13 @@ class MessageWriter(_Item):
         self._pieces.append(refusal)
         self._add("refusal.delta", content_index=index, delta=refusal)
 
+    def annotate(self, annotations: list[Json]) -> None:
+        for annotation in annotations:
+            index, number = self._part("output_text", text_content("", [], [])), len(self.annotations)
+            self.annotations.append(annotation)
+            place = {"content_index": index, "annotation_index": number}
+            self._add("output_text.annotation.added", **place, annotation=annotation)
+
     def close(self) -> None:
         if self._done:
             return
@@ -133,11 +140,15 @@ class ReasoningWriter(_Item):
         self._pieces: list[str] = []
         self._blocks: list[Json] = []
         self._calls: Json = {}
+        self._details: list[Json] = []
         self._announce("added", reasoning_item(self.id, ""))
 
     def keep(self, calls: Json) -> None:
         """What the provider wants back with the calls that follow."""
         self._calls |= calls
+
+    def keep_details(self, details: list[Json]) -> None:
+        self._details += details
 
     def add(self, text: str, thinking_blocks: list[Json]) -> None:
         self._blocks += thinking_blocks
@@ -159,7 +170,7 @@ class ReasoningWriter(_Item):
         self._announce("done", self.whole())
 
     def whole(self, status: str = "completed") -> Json:
-        return reasoning_item(self.id, "".join(self._pieces), self._blocks, self._calls)
+        return reasoning_item(self.id, "".join(self._pieces), self._blocks, self._calls, self._details)
 
 
 class CallWriter(_Item):

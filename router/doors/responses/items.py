@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.doors import checks
-from router.doors.sealed import unseal
+from router.doors.sealed import unseal, unseal_details
 from router.doors.transcript import Part, Transcript, text_part
 
 Json = dict[str, Any]
@@ -48,6 +48,7 @@ class _Reader:
         self._reasoning: list[str] = []
         self._blocks: list[Json] = []
         self._extras: Json = {}
+        self._details: list[Json] = []
 
     def add(self, item: Json, where: str) -> None:
         kind = checks.optional_text(item, "type", where) or "message"
@@ -84,8 +85,10 @@ class _Reader:
                 self._calls,
                 reasoning="" if self._blocks else "\n\n".join(self._reasoning),
                 thinking_blocks=self._blocks,
+                details=self._details,
             )
         self._texts, self._calls, self._reasoning, self._blocks, self._extras = [], [], [], [], {}
+        self._details = []
 
     def _add_message(self, item: Json, where: str) -> None:
         role = checks.text(item, "role", where)
@@ -106,11 +109,15 @@ class _Reader:
     def _add_reasoning(self, item: Json, where: str) -> None:
         """Signed thinking goes back as it was; plain reasoning as text, which some providers demand in a tool loop."""
         blocks, extras = unseal(item.get("encrypted_content"))
-        inside = bool(blocks and "at" in blocks[0]) or bool(extras)  # state of one answer that is already under way
+        details = unseal_details(item.get("encrypted_content"))
+        inside = bool(blocks and "at" in blocks[0]) or bool(
+            extras or details
+        )  # state of one answer that is already under way
         if (self._texts or self._calls) and not inside:
             self.settle()
         self._blocks += blocks
         self._extras |= extras
+        self._details += details
         for key in ("summary", "content"):
             for part in checks.objects(item.get(key), f"{where}.{key}"):
                 if text := checks.optional_text(part, "text", f"{where}.{key}"):

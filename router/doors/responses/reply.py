@@ -11,6 +11,7 @@ from typing import Any
 
 from router.chat import Chat, encode
 from router.doors.answer import Counts, choices_of, counts, created_of, model_of, new_id, read
+from router.doors.details import Details
 from router.doors.responses.tools import custom_names
 from router.doors.sealed import seal
 from router.doors.translated import source_of
@@ -18,7 +19,12 @@ from router.providers.dialect import Reply
 
 Json = dict[str, Any]
 
-_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+# `model_length`: Mistral's word for a full context window.
+_INCOMPLETE = {
+    "length": "max_output_tokens",
+    "model_length": "max_output_tokens",
+    "content_filter": "content_filter",
+}
 # Request fields that the object repeats, and what stands there where the client sent none.
 _REPEATED: tuple[tuple[str, Any], ...] = (
     ("instructions", None), ("max_output_tokens", None), ("max_tool_calls", None), ("metadata", {}),
@@ -37,8 +43,10 @@ def response_of(reply: Reply, chat: Chat, meta: Mapping[str, Any]) -> bytes:
     customs = custom_names(source_of(chat))
     said = read(choice.get("message"))
     output: list[Json] = []
-    if said.reasoning or said.thinking_blocks:
-        output.append(reasoning_item(new_id("rs_"), said.reasoning, [dict(block) for block in said.thinking_blocks]))
+    details = Details(said.details).take()
+    if said.reasoning or said.thinking_blocks or details:
+        blocks = [dict(block) for block in said.thinking_blocks]
+        output.append(reasoning_item(new_id("rs_"), said.reasoning, blocks, details=details))
     parts = []
     if said.text or not (said.refusal or said.calls):
         parts.append(text_content(said.text, logprobs_of(choice), annotations_of(choice.get("message"))))
@@ -76,6 +84,8 @@ def envelope(document: Mapping[str, Any], chat: Chat, meta: Mapping[str, Any]) -
     for name, default in _REPEATED:
         given = source.get(name)
         response[name] = default if given is None else given
+    if isinstance(tier := document.get("service_tier"), str):  # the one that served, whatever was asked for
+        response["service_tier"] = tier
     text = response["text"]
     if isinstance(text, dict) and text.get("format") is None:
         response["text"] = {**text, "format": {"type": "text"}}
@@ -102,16 +112,20 @@ def usage_of(found: Counts) -> Json:
 
 
 def reasoning_item(
-    item_id: str, text: str, thinking_blocks: list[Json] | None = None, calls: Json | None = None
+    item_id: str,
+    text: str,
+    thinking_blocks: list[Json] | None = None,
+    calls: Json | None = None,
+    details: list[Json] | None = None,
 ) -> Json:
     """A provider's state travels sealed, so that a client which sends its output items back keeps it whole."""
     item: Json = {"id": item_id, "type": "reasoning", "summary": []}
     if text:
         item["summary"] = [{"type": "summary_text", "text": text}]
-    if thinking_blocks or calls:
+    if thinking_blocks or calls or details:
         for block in thinking_blocks or ():
             block.pop("index", None)  # the numbering of a stream's pieces
-        item["encrypted_content"] = seal(thinking_blocks=thinking_blocks, calls=calls)
+        item["encrypted_content"] = seal(thinking_blocks=thinking_blocks, calls=calls, details=details)
     return item
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from router.chat import Chat
 from router.doors.answer import Call, choices_of, counts, new_id, read
 from router.doors.calls import Calls
+from router.doors.details import Details
 from router.doors.responses.events import CallWriter, Events, ItemWriter, MessageWriter, ReasoningWriter
 from router.doors.responses.reply import annotations_of, envelope, finished, logprobs_of, usage_of
 from router.doors.responses.tools import custom_names
@@ -31,6 +32,7 @@ class ResponsesWriter:
         self._response: Json | None = None
         self._items: list[ItemWriter] = []
         self._calls = Calls()
+        self._details = Details()
         self._finish: Any = None
         self._usage: Any = None
 
@@ -47,6 +49,7 @@ class ResponsesWriter:
         response = self._response if self._response is not None else self._start({}, {})
         if not self._items:
             self._message().add_text("", [])
+        self._keep_details()
         for item in self._items:
             item.close()
         output = [item.whole() for item in self._items]
@@ -86,6 +89,7 @@ class ResponsesWriter:
                 continue
             delta = choice.get("delta")
             said = read(delta)
+            self._details.add(said.details)
             if said.reasoning or said.thinking_blocks:
                 self._thinking().add(said.reasoning, [dict(block) for block in said.thinking_blocks])
             if said.text:
@@ -93,11 +97,15 @@ class ResponsesWriter:
             if said.refusal:
                 self._message().add_refusal(said.refusal)
             if annotations := annotations_of(delta):
-                self._message().annotations += annotations
+                self._message().annotate(annotations)
             for piece in said.calls:
                 self._add_call(piece)
             if choice.get("finish_reason") is not None:
                 self._finish = choice["finish_reason"]
+
+    def _keep_details(self) -> None:
+        if details := self._details.take():
+            self._thinking().keep_details(details)
 
     def _thinking(self) -> ReasoningWriter:
         last = self._items[-1] if self._items else None
@@ -117,6 +125,7 @@ class ResponsesWriter:
             if call.extra:
                 call.id = call.id or new_id("call_")
                 self._thinking().keep({call.id: call.extra})
+            self._keep_details()
             custom = call.name in self._customs
             call.place = len(self._items)
             item = self._added(CallWriter(self._events, call.place, call.id, call.name, custom=custom))

@@ -131,7 +131,8 @@ def _set_tools(
         }
         if choice is None or choice["type"] in ("auto", "none"):
             free = tools and (choice is None or choice["type"] == "auto")
-            choice = {"type": "any"} if free else {"type": "tool", "name": output.name}
+            single = {key: value for key, value in (choice or {}).items() if key == "disable_parallel_tool_use"}
+            choice = {"type": "any", **single} if free else {"type": "tool", "name": output.name}
             tools = [*tools, binding]
         else:  # a certain call was demanded: this turn has no text to bind
             dropped["response_format"] = None

@@ -99,17 +99,22 @@ class _Answer:
         self._length = 0
         self._thoughts: list[str] = []
         self._thinking: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
 
     def add(self, block: dict[str, Any]) -> None:
         kind = block.get("type")
         if kind == "text":
+            start = self._length
             self._say(str(block.get("text") or ""))
+            self._annotations += url_citations(block.get("citations"), start, self._length)
         elif kind == "thinking":
             self._thoughts.append(str(block.get("thinking") or ""))
             self._thinking.append(placed(block, self._length, len(self.calls)))
         elif kind == "redacted_thinking":
             self._thinking.append(placed(block, self._length, len(self.calls)))
         elif kind == "tool_use" and self._binding and block.get("name") == self._binding:
+            if self.bound:
+                return  # called again: two answers in a row would be no JSON at all
             self.bound = True
             given = block.get("input") or {}
             self._say(dumps(unwrap(given) if self._wrapped else given))
@@ -126,6 +131,8 @@ class _Answer:
             "content": text or (None if self.calls else ""),
             "refusal": explanation if refused else None,
         }
+        if self._annotations:
+            message["annotations"] = self._annotations
         if any(self._thoughts):
             message["reasoning_content"] = "\n\n".join(thought for thought in self._thoughts if thought)
         if self._thinking:
@@ -137,6 +144,19 @@ class _Answer:
     def _say(self, text: str) -> None:
         self._texts.append(text)
         self._length += len(text)
+
+
+def url_citations(citations: Any, start: int, end: int) -> list[dict[str, Any]]:
+    """What a text block cites of the web, as OpenAI's annotations of the characters from `start` to `end`.
+
+    Citations of a document have no form there: https://platform.claude.com/docs/en/build-with-claude/citations.
+    """
+    found = []
+    for citation in citations if isinstance(citations, list) else ():
+        if isinstance(citation, dict) and isinstance(url := citation.get("url"), str):
+            told = {"url": url, "title": str(citation.get("title") or ""), "start_index": start, "end_index": end}
+            found.append({"type": "url_citation", "url_citation": told})
+    return found
 
 
 def placed(block: Mapping[str, Any], chars: int, calls: int) -> dict[str, Any]:

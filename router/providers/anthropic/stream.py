@@ -15,14 +15,25 @@ import orjson
 from router.chat import Chat
 from router.config import Target
 from router.providers.anthropic.models import lookup
-from router.providers.anthropic.response import dumps, failed, finish_reason, openai_usage, placed, read_usage, to_usage
+from router.providers.anthropic.response import (
+    dumps,
+    failed,
+    finish_reason,
+    openai_usage,
+    placed,
+    read_usage,
+    to_usage,
+    url_citations,
+)
 from router.providers.anthropic.structured import Fence, output_of
 from router.providers.anthropic.tools import custom_names
 from router.providers.anthropic.wrapped import Unwrapper
 from router.providers.dialect import Piece, Usage, parse
 from router.sse import Event
 
-_CONTENT_EVENTS = frozenset({"content_block_start", "content_block_delta", "content_block_stop"})
+# Blocks that start empty; all others say something by their start: a tool's name, what was redacted, what was found.
+# A tuple, for a provider may send a type that no set can be asked for.
+_FILLED_LATER = ("text", "thinking")
 
 
 class _Counts:
@@ -77,17 +88,35 @@ class NativeStream(_Counts):
             return []
         kind = str(document.get("type") or "")
         data = orjson.dumps(document) if b"\n" in event.data else event.data
-        content = kind in _CONTENT_EVENTS or (kind == "message_delta" and self.finished)
+        if kind == "content_block_start":  # sent at once, long before the first token of what it announces
+            content = not _announces(document.get("content_block"))
+        else:
+            content = kind == "content_block_delta" or (kind == "message_delta" and self.finished)
         return [Piece(data, document, content, event.event or kind)]
 
     def close(self) -> list[Piece]:
-        return []
+        """The end marker that the provider kept to itself: without it, an SDK gives its caller no message."""
+        return (
+            [] if self.ended else [Piece(b'{"type":"message_stop"}', {"type": "message_stop"}, False, "message_stop")]
+        )
+
+
+def _announces(block: Any) -> bool:
+    """Whether a block says nothing yet."""
+    return (
+        isinstance(block, dict)
+        and block.get("type") in _FILLED_LATER
+        and not (block.get("text") or block.get("thinking"))
+    )
 
 
 class _Block:
-    """One content block on its way. `call`: its number among the tool calls. `wrapped`: takes the answer out of it."""
+    """One content block on its way. `call`: its number among the tool calls. `wrapped`: takes the answer out of it.
 
-    __slots__ = ("call", "document", "kind", "parts", "signature", "wrapped")
+    `cited`: what a text cites. `start`: characters of text before it.
+    """
+
+    __slots__ = ("call", "cited", "document", "kind", "parts", "signature", "start", "wrapped")
 
     def __init__(self, kind: str, document: dict[str, Any], call: int = 0) -> None:
         self.kind = kind
@@ -96,6 +125,8 @@ class _Block:
         self.parts: list[str] = []
         self.signature = ""
         self.wrapped: Unwrapper | None = None
+        self.cited: list[Any] = []
+        self.start = 0
 
 
 class ChunkStream(_Counts):
@@ -126,6 +157,7 @@ class ChunkStream(_Counts):
         self._thoughts = 0  # thinking blocks with text
         self._signed = 0  # thinking blocks in all
         self._bound = False
+        self._annotations = 0
 
     def feed(self, event: Event) -> list[Piece]:
         document = self._parse(event)
@@ -197,6 +229,7 @@ class ChunkStream(_Counts):
         kind = given.get("type")
         if kind == "text":
             self._blocks[index] = block = _Block("text", given)
+            block.start = self._chars
             return self._role() + self._delta(block, {"type": "text_delta", "text": given.get("text")})
         if kind == "thinking":
             self._blocks[index] = block = _Block("thinking", given)
@@ -209,6 +242,8 @@ class ChunkStream(_Counts):
             return []  # server tools and what is yet to come have no form in OpenAI's stream
         name = str(given.get("name") or "")
         if self._binding and name == self._binding:
+            if self._bound:
+                return []  # called again: two answers in a row would be no JSON at all
             self._bound = True
             self._blocks[index] = block = _Block("binding", given)
             block.wrapped = Unwrapper() if self._wrapped else None
@@ -227,6 +262,9 @@ class ChunkStream(_Counts):
         kind = delta.get("type")
         if kind == "text_delta" and block.kind == "text":
             return self._say(delta.get("text"))
+        if kind == "citations_delta" and block.kind == "text":
+            block.cited.append(delta.get("citation"))
+            return []
         if kind == "input_json_delta":
             return self._arguments(block, delta.get("partial_json"))
         if kind == "thinking_delta" and block.kind == "thinking":
@@ -269,9 +307,11 @@ class ChunkStream(_Counts):
         return [self._call(block, {"function": {"arguments": part}})]
 
     def _stop_block(self, block: _Block | None) -> list[Piece]:
-        """What can be said of a block only once it is whole: signed thinking, and `{}` for a call without arguments."""
-        if block is None or block.kind == "text":
+        """What can be said of a block only once it is whole: signed thinking, citations, `{}` for no arguments."""
+        if block is None:
             return []
+        if block.kind == "text":
+            return self._cited(block)
         if block.kind in ("thinking", "redacted"):
             return [self._thinking_block(block)]
         whole = dumps(given if isinstance(given := block.document.get("input"), dict) else {})
@@ -287,6 +327,14 @@ class ChunkStream(_Counts):
         if block.parts:
             return []
         return self._say(whole) if block.kind == "binding" else [self._call(block, {"function": {"arguments": whole}})]
+
+    def _cited(self, block: _Block) -> list[Piece]:
+        found = url_citations(block.cited, block.start, self._chars)
+        if not found:
+            return []
+        entries = [{"index": number, **one} for number, one in enumerate(found, self._annotations)]
+        self._annotations += len(found)
+        return [self._chunk({"annotations": entries})]
 
     def _thinking_block(self, block: _Block) -> Piece:
         if block.kind == "thinking":

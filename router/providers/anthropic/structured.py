@@ -1,9 +1,9 @@
 """`response_format` → what binds a Claude model to it: structured output, a tool that it must call, or a sentence.
 
 https://platform.claude.com/docs/en/build-with-claude/structured-outputs lists what a schema may hold: basic types,
-`enum` and `const` of plain values, `anyOf`, `allOf`, internal `$ref`, some string formats, `minItems` of 0 or 1, and
-`additionalProperties: false` on every object; no recursion. What goes beyond it is written into the description, so
-that the model still reads it, and the parameter is reported.
+`enum` and `const` of plain values, `anyOf`, `allOf` (without `$ref` in it), internal `$ref`, some string formats,
+`minItems` of 0 or 1, and `additionalProperties: false` on every object; no recursion. What goes beyond it is written
+into the description, so that the model still reads it, and the parameter is reported.
 """
 
 from __future__ import annotations
@@ -70,12 +70,9 @@ def output_of(body: Mapping[str, Any], model: Model) -> Output:
 
 def _tool_name(wanted: Any, body: Mapping[str, Any]) -> str:
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", wanted)[:48] if isinstance(wanted, str) and wanted else "answer"
-    tools = body.get("tools")
-    taken = {
-        str(function.get("name"))
-        for tool in (tools if isinstance(tools, list) else ())
-        if isinstance(tool, dict) and isinstance(function := tool.get("function"), dict)
-    }
+    given = [entry for key in ("tools", "functions") if isinstance(entries := body.get(key), list) for entry in entries]
+    holders = [tool.get("function") or tool.get("custom") or tool for tool in given if isinstance(tool, dict)]
+    taken = {str(holder.get("name")) for holder in holders if isinstance(holder, dict)}
     while name in taken:
         name += "_"
     return name
@@ -105,6 +102,9 @@ class _Fitter:
                 self.exact = False
             self.open_ended = True  # `true`: anything goes
             return {}
+        if (alias := _alias(schema)) is not None:
+            self.exact = False
+            schema = alias
         if isinstance(schema.get("$ref"), str):
             kept = {"$ref": schema["$ref"]}
             for key in ("$defs", "definitions"):
@@ -129,6 +129,9 @@ class _Fitter:
             self._children({key: value}, kept, key, depth)
         elif key == "items":
             kept[key] = self.fit(value, depth + 1)
+        elif key == "allOf" and _refers(value):
+            self.open_ended = True  # what it inherits would be shut out of a closed object
+            return False
         elif key in ("anyOf", "oneOf", "allOf") and isinstance(value, list):
             self.exact = self.exact and key != "oneOf"
             kept["anyOf" if key == "oneOf" else key] = [self.fit(entry, depth + 1) for entry in value]
@@ -154,6 +157,18 @@ class _Fitter:
             self.open_ended = self.open_ended or more is not False
             self.exact = self.exact and more is False
         kept["additionalProperties"] = False
+
+
+def _refers(entries: Any) -> bool:
+    return isinstance(entries, list) and any(isinstance(entry, dict) and "$ref" in entry for entry in entries)
+
+
+def _alias(schema: dict[str, Any]) -> dict[str, Any] | None:
+    """The same schema without an `allOf` of one `$ref` alone, in which older Pydantic dresses every reference."""
+    entries = schema.get("allOf")
+    if not _refers(entries) or len(schema["allOf"]) > 1 or schema.keys() & {"properties", "anyOf", "oneOf", "$ref"}:
+        return None
+    return {**{key: value for key, value in schema.items() if key != "allOf"}, "$ref": schema["allOf"][0]["$ref"]}
 
 
 def _is_kept(key: str, value: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from router.errors import BadRequest
 from router.providers.anthropic.models import Model
 from router.providers.anthropic.structured import fit_schema
+from router.providers.anthropic.wrapped import has_unions, without_unions
 
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/strict-tool-use: more are refused.
 _MAX_STRICT = 20
@@ -57,6 +58,10 @@ def _tool(tool: Any, index: int, model: Model, may_be_strict: bool, dropped: dic
     schema = schema or {"type": "object", "properties": {}}
     if schema.get("type") != "object":
         schema = {**schema, "type": "object"}
+    may_be_strict = may_be_strict and not has_unions(schema)
+    if has_unions(schema):
+        schema = without_unions(schema)
+        dropped["tools.function.parameters"] = None
     converted: dict[str, Any] = {"name": function["name"], "input_schema": schema}
     if isinstance(function.get("description"), str) and function["description"]:
         converted["description"] = function["description"]

@@ -1,6 +1,7 @@
-"""Answers that are no JSON object, through a tool, whose input always is one: they travel as its only member.
+"""Schemas that a tool's cannot be as they are, and answers that are no JSON object.
 
-A tool's schema must have the type object at its root and no `anyOf`, `oneOf` or `allOf` there:
+The answers travel through a tool, whose input always is an object, as its only member. A tool's schema must have the
+type object at its root and no `anyOf`, `oneOf` or `allOf` there:
 https://platform.claude.com/docs/en/agents-and-tools/tool-use/define-tools.
 """
 
@@ -12,9 +13,11 @@ from typing import Any
 
 import orjson
 
+from router.chat import encode
 from router.errors import BadRequest
 
 MEMBER = "value"
+_UNIONS = ("anyOf", "oneOf", "allOf")
 _PLACE = f"#/properties/{MEMBER}"
 # What speaks for a whole document, and what `$ref` finds from its root.
 _OF_THE_ROOT = ("$schema", "$id", "$defs", "definitions")
@@ -26,9 +29,13 @@ _MAX_DEPTH = 200
 _OPENING_MAX_CHARS = 1_000
 
 
+def has_unions(schema: Mapping[str, Any]) -> bool:
+    return any(key in schema for key in _UNIONS)
+
+
 def is_object(schema: Mapping[str, Any]) -> bool:
     """Whether the schema can be a tool's as it is, but for a missing `type`."""
-    if any(key in schema for key in ("anyOf", "oneOf", "allOf")):
+    if has_unions(schema):
         return False
     for _ in range(10):
         reference = schema.get("$ref")
@@ -41,6 +48,59 @@ def is_object(schema: Mapping[str, Any]) -> bool:
             break
         schema = {**{key: schema[key] for key in ("$defs", "definitions") if key in schema}, **found}
     return schema["type"] == "object" if "type" in schema else "properties" in schema
+
+
+def without_unions(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with the unions of its root told by `properties` and `required`, as far as these can.
+
+    What the branches mean beyond that stands in the description, so that the model still reads it.
+    """
+    unions = {key: schema[key] for key in _UNIONS if isinstance(schema.get(key), list)}
+    rest = {key: value for key, value in schema.items() if key not in _UNIONS}
+    given = rest.get("properties")
+    properties: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    required = _names(rest)
+    offered: dict[str, list[Any]] = {}
+    for key, entries in unions.items():
+        branches = [_resolved(entry, schema) for entry in entries]
+        for branch in branches:
+            children = branch.get("properties")
+            for name, child in children.items() if isinstance(children, dict) else ():
+                if name not in properties and child not in offered.setdefault(name, []):
+                    offered[name].append(child)
+        demanded = [_names(branch) for branch in branches]
+        required += [
+            name
+            for name in dict.fromkeys(name for names in demanded for name in names)
+            if name not in required and (key == "allOf" or all(name in names for names in demanded))
+        ]
+    for name, children in offered.items():
+        properties[name] = children[0] if len(children) == 1 else {"anyOf": children}
+    note = encode(unions).decode()
+    said = rest.get("description")
+    rest["description"] = f"{said}\n{note}" if isinstance(said, str) and said else note
+    rest["properties"] = properties
+    if required:
+        rest["required"] = required
+    return rest
+
+
+def _resolved(entry: Any, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A branch, or the definition that it refers to."""
+    if not isinstance(entry, dict):
+        return {}
+    reference = entry.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/"):
+        kind, _, name = reference.removeprefix("#/").partition("/")
+        definitions = root.get(kind)
+        found = definitions.get(name) if isinstance(definitions, dict) else None
+        return found if isinstance(found, dict) else {}
+    return entry
+
+
+def _names(schema: Mapping[str, Any]) -> list[str]:
+    required = schema.get("required")
+    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
 
 
 def wrap(schema: Mapping[str, Any]) -> dict[str, Any]:
