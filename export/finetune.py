@@ -14,7 +14,7 @@ from router.examples import BUILT_IN, Example, latest, read_examples
 from router.prompt import clip
 
 if TYPE_CHECKING:  # `--check` and `--head-only` import this module and have no torch
-    from export.training import Closing, Labelled
+    from export.training import Labelled
 
 # The file, beside the weights, in which a fine-tuned folder says what it was trained on:
 # {"held_out_modulus": 10, …further facts that the manifest repeats}.
@@ -52,13 +52,12 @@ def finetune(source: Path, out: Path, *, extra: Sequence[Path], token_limit: int
             nets.append(training.finetune(rows, tokenise, base, recipe))
         counts.append(len(own))
     net = training.merged(nets, [course.glosses for course in recipe.courses], glossed)
-    closings = []
-    for closing in recipe.closings:
-        own = _chosen(closing)
-        with step(f"closing on {len(own)} + {len(real)} prompts"):
-            rows = training.together(_labelled(own), _labelled(real), closing.real_weight) if real else _labelled(own)
-            net = training.closed(net, rows, tokeniser(base, token_limit), recipe, closing.share)
-        closings.append({"own": len(own), "share": closing.share})
+    every = _read(BUILT_IN, recipe.closing_examples)
+    own = [row for row in every if row.lang != "en"]
+    own += [row for row in every if row.lang == "en"][:: recipe.closing_english]
+    with step(f"closing on {len(own)} + {len(real)} prompts"):
+        rows = training.together(_labelled(own), _labelled(real), recipe.closing_real_weight)
+        net = training.closed(net, rows, tokeniser(base, token_limit), recipe)
     training.save(net, out)
     for name in TOKENIZER_FILES:
         if (base / name).is_file():
@@ -68,29 +67,21 @@ def finetune(source: Path, out: Path, *, extra: Sequence[Path], token_limit: int
         "own": counts,
         "extra": len(real),
         "seeds": recipe.seeds,
-        "closings": closings,
-        "closing_seeds": recipe.closing_seeds,
+        "closing": {"own": len(own), "seeds": recipe.closing_seeds},
     }
     (out / RECORD).write_text(json.dumps(facts))
     return out
 
 
-def _chosen(closing: Closing) -> list[Example]:
-    before = _read(BUILT_IN, closing.since)
-    foreign = [row for row in before if closing.languages and row.lang != "en"]
-    rest = [row for row in before if not closing.languages or row.lang == "en"]
-    return _read(BUILT_IN, closing.examples, closing.since) + foreign + rest[:: closing.others]
-
-
-def _read(path: Path, first: int | None = None, since: int = 0) -> list[Example]:
-    """Of a file's (`first` so many) examples, those from number `since` on that are not kept from the encoder."""
+def _read(path: Path, first: int | None = None) -> list[Example]:
+    """The (`first` so many) examples of a file without those that are kept from the encoder."""
     try:
         examples, problems = read_examples(path)
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
     if problems:
         raise ExportError("; ".join(problems[:5]))
-    return [row for row in latest(examples[since:first]) if not is_held_out(row.text, HELD_OUT_MODULUS)]
+    return [row for row in latest(examples[:first]) if not is_held_out(row.text, HELD_OUT_MODULUS)]
 
 
 def _labelled(rows: Sequence[Example]) -> Labelled:
