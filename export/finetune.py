@@ -52,7 +52,7 @@ def finetune(source: Path, out: Path, *, extra: Sequence[Path], token_limit: int
             nets.append(training.finetune(rows, tokenise, base, recipe))
         counts.append(len(own))
     net = training.merged(nets, [course.glosses for course in recipe.courses], glossed)
-    every = _read(BUILT_IN)
+    every = _read(BUILT_IN, recipe.closing_examples)
     own = [row for row in every if row.lang != "en"]
     own += [row for row in every if row.lang == "en"][:: recipe.closing_english]
     with step(f"closing on {len(own)} + {len(real)} prompts"):

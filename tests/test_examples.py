@@ -51,6 +51,13 @@ def test_lengths_do_not_give_the_tier_away(examples: list[Example]) -> None:
         assert max(lengths[tier]) > 600, tier
 
 
+def test_few_words_do_not_give_the_tier_away(examples: list[Example]) -> None:
+    """People ask for anything as they would ask a search engine: "sudoku solver python" is not a look-up."""
+    short = Counter(example.tier for example in examples if example.lang == "en" and len(example.text.split()) <= 6)
+    assert short["simple"] <= 0.55 * short.total()
+    assert min(short[tier] for tier in TIERS) >= 0.08 * short.total(), short
+
+
 def test_no_template_runs_through_them(examples: list[Example]) -> None:
     """Few examples of English open with the same three words."""
     openings = Counter(" ".join(e.text.lower().split()[:3]) for e in examples if e.lang == "en" and " " in e.text)
