@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.edits import edited
 from export.finetune import is_held_out
 from export.steps import ExportError, step
 from router import embeddings, features
@@ -32,6 +33,9 @@ NATURAL_MIX = {"simple": 0.285, "medium": 0.51, "complex": 0.14, "reasoning": 0.
 # What a prompt that somebody really sent counts beside one that we wrote: ours are many and tidy, theirs few and what
 # matters. Above 3 the loss on prompts kept out still falls a little, above 10 it rises.
 EXTRA_WEIGHT = 6.0
+# An edit that alters no meaning moves a short prompt's embedding most. Those of up to so many characters are fitted on
+# as they are and as edited (`export.edits`), each copy at half the weight.
+EDITED_CHARS = 120
 # Prompts that every release has to route right, whatever the data say.
 FIXED_POINTS = Path(__file__).resolve().parent / "fixed_points.jsonl"
 MAX_PIN_WEIGHT = 4096.0
@@ -42,12 +46,14 @@ Inputs = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class LabelledSet:
-    """A file of labelled prompts, embedded."""
+    """A file of labelled prompts, embedded; of the rows `short`, `edited` holds the inputs of an edited copy each."""
 
     path: Path
     examples: list[Example]
     inputs: Inputs
     targets: Ints
+    short: Ints
+    edited: Inputs
 
     def record(self) -> dict[str, Any]:
         """What the manifest says about the set: enough to know it again, none of its text."""
@@ -114,8 +120,11 @@ def _embedded(encoder: Encoder, path: Path) -> LabelledSet:
         examples = latest(examples)
         inputs = np.stack([head_input(encoder, row.text.strip()) for row in examples])
         targets = np.array([LABELS.index(row.tier) for row in examples], dtype=np.intp)
-        current.outcome = f"{len(examples)} prompts"
-        return LabelledSet(path, examples, inputs, targets)
+        short = np.flatnonzero([len(row.text.strip()) <= EDITED_CHARS for row in examples])
+        rng = np.random.default_rng(0)
+        copies = [head_input(encoder, edited(examples[row].text.strip(), rng)) for row in short]
+        current.outcome = f"{len(examples)} prompts, {len(copies)} once more with an edit"
+        return LabelledSet(path, examples, inputs, targets, short, np.array(copies).reshape(-1, inputs.shape[1]))
 
 
 def _fit(
@@ -129,19 +138,30 @@ def _fit(
     judged = _judged(unseen, origin)
     weights = _weights(targets, origin)
     groups = near_duplicate_groups(texts)
-    found = {l2: cross_validate(inputs, targets, len(LABELS), l2, groups, weights, judged) for l2 in L2_CANDIDATES}
+    # The edited copies: fitted on in their originals' folds, never judged.
+    starts = np.cumsum([0, *(len(labelled.targets) for labelled in sets)])
+    copied = np.concatenate([start + labelled.short for start, labelled in zip(starts, sets, strict=False)])
+    weights[copied] /= 2
+    rows = np.concatenate([np.arange(len(targets)), copied])
+    fitted = np.concatenate([inputs, *(labelled.edited for labelled in sets)])
+    asked = np.concatenate([judged, np.zeros(len(copied), dtype=bool)])
+    found = {
+        l2: cross_validate(fitted, targets[rows], len(LABELS), l2, groups[rows], weights[rows], asked)
+        for l2 in L2_CANDIDATES
+    }
     losses = {
-        l2: -np.log(fold.probabilities()[judged][np.arange(judged.sum()), targets[judged]]).mean()
+        l2: -np.log(fold.probabilities()[asked][np.arange(judged.sum()), targets[judged]]).mean()
         for l2, fold in found.items()
     }
     l2 = min(losses, key=lambda candidate: losses[candidate])
-    temperature = cautious_temperature(found[l2].logits[judged], targets[judged])
-    out_of_fold = softmax(found[l2].logits / temperature)
-    head = _pinned_fit(inputs, targets, weights, pinned, l2, temperature)
+    logits = found[l2].logits[: len(targets)]
+    temperature = cautious_temperature(logits[judged], targets[judged])
+    out_of_fold = softmax(logits / temperature)
+    head = _pinned_fit(fitted, targets[rows], weights[rows], pinned, l2, temperature)
     scores: dict[str, Any] = {"l2": l2, "temperature": round(temperature, 4), "judged": int(judged.sum())}
     for index, labelled in enumerate(sets):  # set by set: written prompts are easier than people's
-        rows = unseen & (origin == index)
-        scores[f"out of fold: {labelled.path.name}"] = score(LABELS, out_of_fold[rows], targets[rows]).as_dict()
+        new = unseen & (origin == index)
+        scores[f"out of fold: {labelled.path.name}"] = score(LABELS, out_of_fold[new], targets[new]).as_dict()
     for labelled in measured:
         scores[labelled.path.name] = score(LABELS, head.probabilities(labelled.inputs), labelled.targets).as_dict()
     return head, scores
