@@ -144,6 +144,7 @@ class Exchange:
     def _note(self, error: RouterError) -> None:
         self.record.status = error.status
         self.record.error = error.failure.value if isinstance(error, UpstreamError) else error.code or error.type
+        self.record.cause = type(error.__cause__).__name__ if error.__cause__ is not None else ""
 
     def _answered(self, status: int) -> None:
         self.record.status = status

@@ -31,6 +31,8 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 # What a retrain or an export writes under a name of its own; nothing else in the folder is ever removed.
 _VERSIONED = re.compile(r"^(encoder|head|embeddings|embedder|firststage)-[0-9a-f]{8}\.(onnx|npz)$")
+# What `_write` was writing when its process was killed.
+_LEFT_OVER = re.compile(r"^\.[\w][\w.+-]*\.(onnx|npz|json)\.[a-z0-9_]{8}$")
 _PLAIN_NAME = re.compile(r"^[\w][\w.+-]*$")
 
 T = TypeVar("T")
@@ -132,6 +134,12 @@ def read_manifest(models_dir: Path) -> Manifest:
     return Manifest(models_dir, data)
 
 
+def require_writable(models_dir: Path) -> None:
+    """ArtifactError where a publish would fail for want of a right: to be asked before long work, not after it."""
+    if not os.access(models_dir, os.W_OK | os.X_OK):
+        raise ArtifactError(f"{models_dir}: cannot be written to; the new weights would have nowhere to go")
+
+
 def load_consistent(models_dir: Path, load: Callable[[Manifest], T], tries: int = 3) -> T:
     """`load(manifest)`, again if it failed while another process was publishing; else its ArtifactError."""
     for attempt in range(tries):
@@ -190,9 +198,13 @@ def _publish_locked(
 
 
 def _sweep(models_dir: Path, keep: set[str]) -> None:
-    """Remove versioned files that the manifest no longer names. A reader in between finds one gone, and looks again."""
+    """Remove versioned files that the manifest no longer names, and what a killed publisher left half written.
+
+    A reader in between finds one gone, and looks again. Nobody else is writing: we hold the lock.
+    """
     for path in models_dir.iterdir():
-        if _VERSIONED.match(path.name) and path.name not in keep:
+        unnamed = _VERSIONED.match(path.name) and path.name not in keep
+        if unnamed or _LEFT_OVER.match(path.name):
             with contextlib.suppress(OSError):
                 path.unlink()
 

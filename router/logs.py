@@ -167,6 +167,8 @@ def _fields(record: Record) -> dict[str, Any]:
         fields["dropped"] = ",".join(record.dropped)
     if record.error:
         fields["error"] = record.error
+    if record.cause:
+        fields["cause"] = record.cause
     return fields
 
 

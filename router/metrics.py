@@ -137,6 +137,7 @@ class Record:
     cost: tuple[float, float] | None = None  # USD: actual, and at the strongest tier's prices
     dropped: tuple[str, ...] = ()
     error: str = ""
+    cause: str = ""  # of an error on the wire: the name of the exception
 
     def overhead_seconds(self) -> float | None:
         """Our own share until the response started; None if no response did."""

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router import embeddings
-from router.artifacts import ArtifactError, Manifest, NewFile, fingerprint, publish
+from router.artifacts import ArtifactError, Manifest, NewFile, fingerprint, publish, require_writable
 from router.classifier import Classifier, Loaded, head_input
 from router.examples import BUILT_IN, Example, latest, read_examples
 from router.fitting import cross_validate, near_duplicate_groups
@@ -124,6 +124,7 @@ def retrain(
     """
     started = time.perf_counter()
     folder = models_dir or classifier.models_dir
+    require_writable(folder)
     seen = fingerprint(folder)
     loaded = classifier.loaded
     shipped = _shipped_head(loaded.manifest)

@@ -63,6 +63,16 @@ def test_files_that_nothing_names_any_more_go_and_strangers_stay(tmp_path: Path)
     assert len(list(tmp_path.glob("*.onnx"))) == 1
 
 
+def test_what_a_killed_publisher_left_half_written_goes(tmp_path: Path) -> None:
+    left = [tmp_path / name for name in (".head-0a1b2c3d.npz.x7_q2k9z", ".manifest.json.abcdefgh")]
+    strangers = [tmp_path / name for name in (".gitkeep", ".head.npz", ".env.json.bak", "head-notes.npz.abcdefgh")]
+    for path in (*left, *strangers):
+        path.write_bytes(b"half")
+    put(tmp_path, 1)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in strangers)
+
+
 def test_the_fingerprint_changes_with_every_publish(tmp_path: Path) -> None:
     seen = {fingerprint(tmp_path)}
     for generation in range(3):

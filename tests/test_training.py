@@ -59,6 +59,16 @@ def test_nothing_new_changes_nothing(load: Callable[..., Classifier], built_in: 
     assert report.head == classifier.versions[1]
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
+    load: Callable[..., Classifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = load()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK | os.X_OK)  # tests may run as root
+    monkeypatch.setattr("router.training.read_examples", lambda path: pytest.fail("the work had begun"))
+    with pytest.raises(ArtifactError, match="cannot be written to"):
+        retrain(classifier)
+
+
 def test_the_report_has_what_the_interface_names(load: Callable[..., Classifier], built_in: Path) -> None:
     body = retrain(load(), built_in=built_in).as_dict()
     assert {"success", "total_samples", "cv_accuracy", "per_tier", "duration_s"} <= body.keys()

@@ -29,6 +29,17 @@ async def both(start_router: Start, fake: FakeOpenAI, claude_fake: claude.FakeAn
 
 
 @pytest.fixture
+async def pair(start_router: Start, fake: FakeOpenAI, other: FakeOpenAI) -> Running:
+    """`simple` on `fake`, falling back to `complex` on `other`."""
+    return await start_router(pair_env(fake, other))
+
+
+def pair_env(fake: FakeOpenAI, other: FakeOpenAI, **settings: str) -> dict[str, str]:
+    env = {**tier_env("simple", fake, FALLBACKS="complex"), **tier_env("complex", other)}
+    return {**env, "COOLDOWN_FAILURES": "50", **settings}
+
+
+@pytest.fixture
 async def client(both: Running) -> AsyncIterator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=both.url + "/v1", api_key="none", max_retries=0) as opened:
         yield opened

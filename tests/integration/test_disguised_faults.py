@@ -10,7 +10,8 @@ import pytest
 from router import dispatch
 from tests.conftest import Running, Start
 from tests.fakes.openai import Answer, FakeOpenAI, Raw, Stream
-from tests.integration.test_faults import chunk, events, pair_env, said
+from tests.integration.conftest import pair_env
+from tests.integration.test_faults import chunk, events, said
 
 BROKEN = {"code": 502, "message": "Provider disconnected"}
 
@@ -18,12 +19,6 @@ BROKEN = {"code": 502, "message": "Provider disconnected"}
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "BACKOFF_BASE", 0.01)
-
-
-@pytest.fixture
-async def pair(start_router: Start, fake: FakeOpenAI, other: FakeOpenAI) -> Running:
-    """`simple` on `fake`, falling back to `complex` on `other`."""
-    return await start_router(pair_env(fake, other))
 
 
 def document(body: Any) -> Raw:

@@ -12,22 +12,12 @@ import pytest
 from router import dispatch
 from tests.conftest import Running, Start, tier_env
 from tests.fakes.openai import Answer, FakeOpenAI, Raw, Reset, Silence, Status, Stream
+from tests.integration.conftest import pair_env
 
 
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "BACKOFF_BASE", 0.01)
-
-
-@pytest.fixture
-async def pair(start_router: Start, fake: FakeOpenAI, other: FakeOpenAI) -> Running:
-    """`simple` on `fake`, falling back to `complex` on `other`."""
-    return await start_router(pair_env(fake, other))
-
-
-def pair_env(fake: FakeOpenAI, other: FakeOpenAI, **settings: str) -> dict[str, str]:
-    env = {**tier_env("simple", fake, FALLBACKS="complex"), **tier_env("complex", other)}
-    return {**env, "COOLDOWN_FAILURES": "50", **settings}
 
 
 def events(text: str) -> list[Any]:
@@ -64,6 +54,17 @@ async def test_429_for_ever_falls_back(pair: Running, fake: FakeOpenAI, other: F
     assert body["_virtusoul"]["attempts"] == 4
     assert (len(fake.requests), len(other.requests)) == (3, 1)
     assert other.last.json["model"] == "complex-model"
+
+
+async def test_the_log_says_why_a_provider_could_not_be_reached(
+    start_router: Start, fake: FakeOpenAI, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with FakeOpenAI() as gone:
+        env = tier_env("simple", gone)
+    router = await start_router({**env, "RETRIES": "0"})
+    assert (await router.chat())[0] == 502
+    router.service.request_log.flush()
+    assert "error=connect cause=ConnectionRefusedError" in capfd.readouterr().err
 
 
 async def test_429_for_ever_without_fallback_stays_429(start_router: Start, fake: FakeOpenAI) -> None:
