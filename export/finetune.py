@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from export.steps import ExportError, step
 from router.encoder import CHARS_PER_TOKEN
@@ -14,7 +14,7 @@ from router.examples import BUILT_IN, Example, latest, read_examples
 from router.prompt import clip
 
 if TYPE_CHECKING:  # `--check` and `--head-only` import this module and have no torch
-    from export.training import Labelled
+    from export.training import Course, Labelled
 
 # The file, beside the weights, in which a fine-tuned folder says what it was trained on:
 # {"held_out_modulus": 10, …further facts that the manifest repeats}.
@@ -43,45 +43,56 @@ def finetune(source: Path, out: Path, *, extra: Sequence[Path], token_limit: int
         glossed = vocabulary.extend(source, base, vocabulary.read_glosses())
         current.outcome = f"{len(glossed)} tokens with glosses"
     real = [row for path in extra for row in _read(path)]
-    nets, counts = [], []
+    tokenise = tokeniser(base, token_limit)
+    nets = []
     for course in recipe.courses:
-        own = _read(BUILT_IN, course.examples)
-        rows = training.together(_labelled(own), _labelled(real), course.real_weight) if real else _labelled(own)
-        with step(f"fine-tuning on {len(own)} + {len(real)} prompts"):
-            tokenise = tokeniser(base if course.glosses else source, token_limit)
-            nets.append(training.finetune(rows, tokenise, base, recipe))
-        counts.append(len(own))
-    net = training.merged(nets, [course.glosses for course in recipe.courses], glossed)
-    every = _read(BUILT_IN, recipe.closing_examples)
-    own = [row for row in every if row.lang != "en"]
-    own += [row for row in every if row.lang == "en"][:: recipe.closing_english]
-    with step(f"closing on {len(own)} + {len(real)} prompts"):
-        rows = training.together(_labelled(own), _labelled(real), recipe.closing_real_weight)
-        net = training.closed(net, rows, tokeniser(base, token_limit), recipe)
+        rows = _rows(course, real, recipe.real_weight)
+        with step(f"fine-tuning on {len(rows.texts)} prompts"):
+            nets.append(training.finetune(rows, tokenise, base, recipe, course.seeds))
+    rows = _rows(recipe.closing, real, recipe.real_weight)
+    with step(f"closing on {len(rows.texts)} prompts"):
+        net = training.closed(training.averaged(nets), rows, tokenise, recipe)
+    rows = _rows(recipe.plain, real, recipe.plain_real_weight)
+    with step(f"fine-tuning without glosses on {len(rows.texts)} prompts"):
+        plain = training.finetune(rows, tokeniser(source, token_limit), base, recipe, recipe.plain.seeds)
+        net = training.mixed(net, plain, recipe.plain_share, glossed)
     training.save(net, out)
     for name in TOKENIZER_FILES:
         if (base / name).is_file():
             (out / name).write_bytes((base / name).read_bytes())
     facts = {
         "held_out_modulus": HELD_OUT_MODULUS,
-        "own": counts,
         "extra": len(real),
-        "seeds": recipe.seeds,
-        "closing": {"own": len(own), "seeds": recipe.closing_seeds},
+        "courses": [_facts(course) for course in recipe.courses],
+        "closing": _facts(recipe.closing),
+        "plain": {**_facts(recipe.plain), "share": recipe.plain_share},
     }
     (out / RECORD).write_text(json.dumps(facts))
     return out
 
 
-def _read(path: Path, first: int | None = None) -> list[Example]:
-    """The (`first` so many) examples of a file without those that are kept from the encoder."""
+def _read(path: Path, lines: Sequence[tuple[int, int]] | None = None) -> list[Example]:
+    """The examples of a file (of these `lines`: from, up to before) without those that are kept from the encoder."""
     try:
         examples, problems = read_examples(path)
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from error
     if problems:
         raise ExportError("; ".join(problems[:5]))
-    return [row for row in latest(examples[:first]) if not is_held_out(row.text, HELD_OUT_MODULUS)]
+    if lines is not None:
+        examples = [row for start, end in lines for row in examples[start:end]]
+    return [row for row in latest(examples) if not is_held_out(row.text, HELD_OUT_MODULUS)]
+
+
+def _facts(course: Course) -> dict[str, Any]:
+    return {"own": len(_read(BUILT_IN, course.lines)), "seeds": course.seeds}
+
+
+def _rows(course: Course, real: Sequence[Example], real_weight: float) -> Labelled:
+    from export.training import together
+
+    own = _read(BUILT_IN, course.lines)
+    return together(_labelled(own), _labelled(real), real_weight) if real else _labelled(own)
 
 
 def _labelled(rows: Sequence[Example]) -> Labelled:

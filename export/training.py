@@ -5,10 +5,9 @@ The network is trained in the form in which it is served: tokens → BERT → me
 their seed are averaged weight by weight ("model soup", Wortsman et al. 2022, arXiv:2203.05482): they share
 their start, so they lie in one basin, and the average costs nothing at serving time.
 
-Our own examples are many, varied and tidy; the prompts that people really sent are few and are what counts.
-In one pot of equal weights the tidy majority wins: more own examples then lowered the accuracy on held-out
-real prompts. So a real prompt weighs several times as much. A closing stage on real prompts alone made the
-net surer, not better (docs/quality.md).
+Our own examples are many; the prompts that people really sent are few and are what counts. In one pot of equal
+weights the majority wins, so a real prompt weighs several times as much. And the later examples, written as people
+write, weigh more than the earlier, tidy ones: they alone close the training (docs/quality.md).
 
 Runs on a CPU: batches hold prompts of like length, so little padding is computed, the matrix products run in
 bfloat16 where the CPU has it, and dropout reads precomputed masks. Seeds are fixed; results differ between
@@ -40,6 +39,8 @@ Tokenise = Callable[[Sequence[str]], list[list[int]]]
 Array = NDArray[np.float32]
 Log = Callable[[str], None]
 
+FIRST_HEAD = 1  # seed of the head that every net starts with: weights of strangers could not be averaged
+
 
 class Labelled(NamedTuple):
     """Prompts and, for each, a distribution over the tiers: `targets` (rows, tiers), one-hot or soft."""
@@ -50,29 +51,33 @@ class Labelled(NamedTuple):
 
 
 class Course(NamedTuple):
-    """What one half of the nets is trained on."""
+    """What some of the nets are trained on: lines of the built-in file, from one up to before another."""
 
-    examples: int  # the first so many lines of the built-in file
-    real_weight: float  # of a real prompt beside an own example's 1
-    glosses: bool  # whether the tokenizer knows the words of `glosses.tsv`
+    lines: tuple[tuple[int, int], ...]
+    seeds: tuple[int, ...]
+
+
+# The lines from 19,276 on have what those before lack beside people's prompts: few words, plain wording, all registers.
+CLOSING = Course(((19_276, 35_583),), (1, 2))
+PLAIN = Course(((0, 11_478),), (1, 2, 3, 4))
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Every number that shapes the weights. Learning rates are peaks."""
 
-    # The later examples are about borders between tiers, and in many languages. Nets that saw them and nets that did
-    # not err in different places; their average is better on held-out real prompts than either half.
-    courses: tuple[Course, ...] = (Course(11_478, 3.0, glosses=False), Course(19_276, 4.0, glosses=True))
-    seeds: tuple[int, ...] = (1, 2, 3, 4)  # of each course
-    # Half of the averaged nets never saw the added tokens: one more epoch, at half the rate, on the languages that are
-    # written with them, real prompts and a share of the English ones lets the whole read them.
-    closing_seeds: tuple[int, ...] = (1, 2)
+    # Nets that saw more of the one kind of line and of the other err in different places; their average errs less.
+    courses: tuple[Course, ...] = (Course(((0, 25_479),), (1, 2)), Course(((0, 11_478), (19_276, 30_820)), (1, 2)))
+    real_weight: float = 4.0  # of a real prompt beside an own example's 1
+    # One more epoch for the average, at half the rate, on real prompts and the lines most like them.
+    closing: Course = CLOSING
     closing_rate: float = 1e-4
-    closing_examples: int = 19_276  # as in `Course`; the lines behind them are the head's alone (docs/quality.md)
-    closing_english: int = 3  # one in so many
-    closing_real_weight: float = 4.0
-    closing_share: float = 0.5  # how far towards the closed weights: all the way costs English what it gives others
+    closing_share: float = 0.5  # how far towards the closed weights
+    # A last share goes to nets that saw none of the later lines and are the less sure for it: on held-out prompts it
+    # lowers the log loss by a tenth. They were trained without the glosses and have no say in those tokens' vectors.
+    plain: Course = PLAIN
+    plain_real_weight: float = 3.0
+    plain_share: float = 0.25
     epochs: int = 2  # passes over the rows
     encoder_rate: float = 2e-4
     head_rate: float = 2e-3
@@ -246,14 +251,16 @@ def _follow(kept: nn.Module, net: nn.Module, decay: float) -> None:
         average.lerp_(weight, 1 - decay)
 
 
-def finetune(rows: Labelled, tokenise: Tokenise, base: Path, recipe: Recipe, log: Log = print) -> TierNet:
+def finetune(
+    rows: Labelled, tokenise: Tokenise, base: Path, recipe: Recipe, seeds: Sequence[int], log: Log = print
+) -> TierNet:
     """Fit the weights in `base` to `rows`: a net per seed, averaged weight by weight."""
 
     def fresh() -> TierNet:
-        torch.manual_seed(recipe.seeds[0])  # one first head for all, or strangers would be averaged
+        torch.manual_seed(FIRST_HEAD)
         return TierNet(base, rows.targets.shape[1], recipe)
 
-    return _averaged(fresh, rows, tokenise, recipe, recipe.seeds, log)
+    return averaged([train(fresh(), rows, tokenise, recipe, seed, log) for seed in seeds])
 
 
 def closed(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, log: Log = print) -> TierNet:
@@ -262,38 +269,28 @@ def closed(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, log
     Weights between the two keep the one's range and have the other's gain (Wortsman et al. 2022, arXiv:2109.01903).
     """
     gently = replace(recipe, epochs=1, encoder_rate=recipe.closing_rate)
-    end = _averaged(lambda: copy.deepcopy(net), rows, tokenise, gently, recipe.closing_seeds, log)
+    end = averaged([train(copy.deepcopy(net), rows, tokenise, gently, seed, log) for seed in recipe.closing.seeds])
     on_the_way = copy.deepcopy(net)
     _follow(on_the_way, end, 1 - recipe.closing_share)
     return on_the_way
 
 
-def _averaged(
-    start: Callable[[], TierNet], rows: Labelled, tokenise: Tokenise, recipe: Recipe, seeds: Sequence[int], log: Log
-) -> TierNet:
-    soup: TierNet | None = None
-    for count, seed in enumerate(seeds, 1):
-        net = train(start(), rows, tokenise, recipe, seed, log)
-        if soup is None:
-            soup = net
-        else:
-            _follow(soup, net, 1 - 1 / count)
-    if soup is None:
-        raise ValueError("a recipe needs at least one seed")
-    return soup
-
-
-@torch.no_grad()
-def merged(nets: Sequence[TierNet], learned: Sequence[bool], tokens: Sequence[int]) -> TierNet:
-    """The average of `nets`; the vectors of `tokens` are averaged over those only that `learned` them."""
+def averaged(nets: Sequence[TierNet]) -> TierNet:
+    """The average of the weights of `nets`, of which there is at least one."""
     average = copy.deepcopy(nets[0])
     for count, net in enumerate(nets[1:], 2):
         _follow(average, net, 1 - 1 / count)
-    tables = [net.encoder.get_input_embeddings().weight for net, knows in zip(nets, learned, strict=True) if knows]
-    if tables:
-        rows = list(tokens)
-        average.encoder.get_input_embeddings().weight[rows] = torch.stack([table[rows] for table in tables]).mean(dim=0)
     return average
+
+
+@torch.no_grad()
+def mixed(net: TierNet, plain: TierNet, share: float, tokens: Sequence[int]) -> TierNet:
+    """`net` with a `share` of `plain` in its weights, but for the vectors of `tokens`, which `plain` never learnt."""
+    both = copy.deepcopy(net)
+    _follow(both, plain, 1 - share)
+    rows = list(tokens)
+    both.encoder.get_input_embeddings().weight[rows] = net.encoder.get_input_embeddings().weight[rows]
+    return both
 
 
 def together(own: Labelled, real: Labelled, real_weight: float) -> Labelled:

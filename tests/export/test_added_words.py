@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,10 +51,10 @@ def test_a_new_token_begins_as_its_gloss(weights: Path, tmp_path: Path) -> None:
     assert torch.equal(before[untouched], after[untouched])
 
 
-def test_a_net_that_never_saw_a_token_has_no_say_in_its_vector(weights: Path) -> None:
+def test_nets_are_averaged_weight_by_weight(weights: Path) -> None:
     import torch
 
-    from export.training import Recipe, TierNet, merged
+    from export.training import Recipe, TierNet, averaged
 
     nets = []
     for value in (1.0, 3.0, 8.0):
@@ -62,5 +63,32 @@ def test_a_net_that_never_saw_a_token_has_no_say_in_its_vector(weights: Path) ->
             for parameter in net.parameters():
                 parameter.fill_(value)
         nets.append(net)
-    table = merged(nets, [False, True, True], [5, 7]).encoder.get_input_embeddings().weight.detach()
-    assert (float(table[5, 0]), float(table[6, 0]), float(table[7, 0])) == (5.5, 4.0, 5.5)
+    assert all(torch.all((parameter - 4.0).abs() < 1e-5) for parameter in averaged(nets).parameters())
+    assert float(nets[0].head.bias[0]) == 1.0, "the nets themselves stay as they were"
+
+
+def test_a_net_that_never_saw_a_token_has_no_say_in_its_vector(weights: Path) -> None:
+    import torch
+
+    from export.training import Recipe, TierNet, mixed
+
+    nets = []
+    for value in (1.0, 5.0):
+        net = TierNet(weights, 4, Recipe())
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.fill_(value)
+        nets.append(net)
+    table = mixed(*nets, 0.25, [5, 7]).encoder.get_input_embeddings().weight.detach()
+    assert (float(table[5, 0]), float(table[6, 0]), float(table[7, 0])) == (1.0, 2.0, 1.0)
+
+
+def test_a_course_is_the_lines_that_it_names_without_those_that_are_kept_from_the_encoder(tmp_path: Path) -> None:
+    from export.finetune import HELD_OUT_MODULUS, _read, is_held_out
+
+    file = tmp_path / "own.jsonl"
+    texts = [f"question number {index}" for index in range(60)]
+    file.write_text("".join(json.dumps({"text": text, "tier": "simple"}) + "\n" for text in texts))
+    wanted = [text for text in texts[2:30] + texts[50:60] if not is_held_out(text, HELD_OUT_MODULUS)]
+    assert [row.text for row in _read(file, ((2, 30), (50, 99)))] == wanted
+    assert 20 < len(wanted) < 38
