@@ -203,6 +203,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_stop)
     loop.add_signal_handler(signal.SIGHUP, on_reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked since the fork, where there was one
     sites = [web.SockSite(runner, sock, backlog=_BACKLOG) for sock in sockets]
     for site in sites:
         await site.start()

@@ -80,6 +80,14 @@ class _ArbiterLog(Logger):  # type: ignore[misc]
 class RouterArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's master, except that SIGHUP reloads in place."""
 
+    def spawn_worker(self) -> int:
+        """A worker is born with SIGHUP blocked: one that comes before `serve` can act on it waits and does no harm."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        try:
+            return int(super().spawn_worker())
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
     def handle_hup(self) -> None:
         """Valid new settings reach every worker, and those that are forked later; faulty ones change nothing."""
         try:

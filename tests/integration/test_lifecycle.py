@@ -400,6 +400,20 @@ async def test_every_line_is_json_whatever_happens_to_the_workers(
     assert any("SIGKILL" in line["message"] for line in lines)
 
 
+async def test_a_reload_that_meets_a_worker_at_its_birth_is_neither_its_end_nor_lost(
+    spawn: Spawn, fake: FakeOpenAI
+) -> None:
+    process = await spawn(tier_env("simple", fake), "--workers", "2")
+    before = set(process.children())
+    os.kill(min(before), signal.SIGKILL)
+    end = time.monotonic() + 10
+    while not (born := set(process.children()) - before):
+        assert time.monotonic() < end
+    os.kill(born.pop(), signal.SIGHUP)
+    await process.until(lambda: _async("configuration reloaded" in process.log.read_text()))
+    assert "was sent SIGHUP" not in process.log.read_text()
+
+
 async def test_json_logs_hold_one_line_a_request_and_no_prompt(spawn: Spawn, fake: FakeOpenAI) -> None:
     import json
 
