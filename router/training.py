@@ -217,8 +217,18 @@ def _refit(shipped: Head, data: _Data) -> Head:
     sample_weights = np.ones(len(data.targets))
     sample_weights[data.built_in :] = NEW_WEIGHT
     best: Head | None = None
+    found, found_bias = start, bias
     while True:
-        found, found_bias = fit(scaled, data.targets, len(shipped.labels), shipped.l2, sample_weights, prior, TOLERANCE)
+        found, found_bias = fit(
+            scaled,
+            data.targets,
+            len(shipped.labels),
+            shipped.l2,
+            sample_weights,
+            prior,
+            TOLERANCE,
+            begin=(found, found_bias),
+        )
         head = dataclasses.replace(
             shipped, weights=(found / scales[:, None]).astype(np.float32), bias=found_bias.astype(np.float32)
         )
