@@ -64,8 +64,8 @@ def size(stage: Stage, stack: ExitStack) -> Play:
     """The base install: the package, its models and the closure of its dependencies, extras left out."""
     files = {path for name in _closure(_dependencies()) for path in _files(name)}
     models = [path for path in stage.models_dir.rglob("*") if path.is_file()]
-    code = [path for path in (ROOT / "router").rglob("*.py") if path.is_file()]
-    parts = {"dependencies": _mib(files), "models": _mib(models), "code": _mib(code)}
+    package = [path for path in (ROOT / "router").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    parts = {"dependencies": _mib(files), "models": _mib(models), "code and examples": _mib(package)}
     parts["base install"] = sum(parts.values())
     if sys.prefix != sys.base_prefix:
         parts["this whole venv"] = _mib(path for path in Path(sys.prefix).rglob("*") if path.is_file())
