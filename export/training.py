@@ -73,8 +73,8 @@ class Recipe:
     closing: Course = CLOSING
     closing_rate: float = 1e-4
     closing_share: float = 0.5  # how far towards the closed weights
-    # A last share goes to nets that saw none of the later lines and are the less sure for it: on held-out prompts it
-    # lowers the log loss by a tenth. They were trained without the glosses and have no say in those tokens' vectors.
+    # A last share goes to nets that saw none of the later lines and are the less sure for it: that lowers the log loss
+    # on prompts kept out (docs/quality.md). They were trained without the glosses and have no say in those vectors.
     plain: Course = PLAIN
     plain_real_weight: float = 3.0
     plain_share: float = 0.25
