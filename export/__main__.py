@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--measure", type=Path, action="append", default=[], help="labelled JSONL to measure on only")
     parser.add_argument("--token-limit", type=int, default=TOKEN_LIMIT)
     parser.add_argument("--full-range", action="store_true", help="8-bit weights: only for processors with VNNI")
+    parser.add_argument("--nets", type=Path, help="with --finetune: keep every finished net here, and go on from these")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="nets trained at once; default: all cores")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="verify the artefacts against their manifest; no torch")
     mode.add_argument("--head-only", action="store_true", help="refit the head on the present encoder; no torch")
@@ -72,7 +75,14 @@ def _export(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="virtusoul-export-") as scratch:
         work = Path(scratch)
         if options.finetune:
-            tuned = finetune(found.folder, work / "finetuned", extra=options.extra, token_limit=options.token_limit)
+            tuned = finetune(
+                found.folder,
+                work / "finetuned",
+                extra=options.extra,
+                token_limit=options.token_limit,
+                nets=options.nets or work / "nets",
+                processes=options.processes,
+            )
             found = sources.Source(tuned, f"{found.name}, fine-tuned", sources.weights_digest(tuned))
         encoder, files, section = _build_encoder(options, found.folder, work)
         section["source"] = {"name": found.name, "sha256": found.sha256}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.steps import ExportError, step
-from router.encoder import CHARS_PER_TOKEN
 from router.examples import BUILT_IN, Example, latest, read_examples
-from router.prompt import clip
 
 if TYPE_CHECKING:  # `--check` and `--head-only` import this module and have no torch
-    from export.training import Course, Labelled
+    from export.training import Course, Labelled, Recipe
 
 # The file, beside the weights, in which a fine-tuned folder says what it was trained on:
 # {"held_out_modulus": 10, …further facts that the manifest repeats}.
@@ -33,28 +31,47 @@ def is_held_out(text: str, modulus: int) -> bool:
     return int(hashlib.sha256(text.strip().encode("utf-8", "replace")).hexdigest(), 16) % modulus == 0
 
 
-def finetune(source: Path, out: Path, *, extra: Sequence[Path], token_limit: int) -> Path:
-    """Train the weights in `source` on the built-in examples and `extra`; returns `out`, their folder."""
-    from export import training, vocabulary
+def finetune(
+    source: Path,
+    out: Path,
+    *,
+    extra: Sequence[Path],
+    token_limit: int,
+    nets: Path,
+    processes: int,
+    recipe: Recipe | None = None,
+) -> Path:
+    """Train the weights in `source` on the built-in examples and `extra`; returns `out`, their folder.
 
-    recipe = training.Recipe()
+    `processes` nets are trained at a time, and each is kept in the folder `nets` (`export.nets`).
+    """
+    from export import training, vocabulary
+    from export.nets import Task, average, keep, open_nets
+
+    recipe = recipe or training.Recipe()
     with step("vocabulary") as current:
         base = out.with_name("extended")
         glossed = vocabulary.extend(source, base, vocabulary.read_glosses())
         current.outcome = f"{len(glossed)} tokens with glosses"
     real = [row for path in extra for row in _read(path)]
-    tokenise = tokeniser(base, token_limit)
-    nets = []
-    for course in recipe.courses:
-        rows = _rows(course, real, recipe.real_weight)
-        with step(f"fine-tuning on {len(rows.texts)} prompts"):
-            nets.append(training.finetune(rows, tokenise, base, recipe, course.seeds))
-    rows = _rows(recipe.closing, real, recipe.real_weight)
-    with step(f"closing on {len(rows.texts)} prompts"):
-        net = training.closed(training.averaged(nets), rows, tokenise, recipe)
+    courses = [
+        Task(_rows(course, real, recipe.real_weight), recipe, seed, base, base, token_limit)
+        for course in recipe.courses
+        for seed in course.seeds
+    ]
     rows = _rows(recipe.plain, real, recipe.plain_real_weight)
-    with step(f"fine-tuning without glosses on {len(rows.texts)} prompts"):
-        plain = training.finetune(rows, tokeniser(source, token_limit), base, recipe, recipe.plain.seeds)
+    plains = [Task(rows, recipe, seed, base, source, token_limit) for seed in recipe.plain.seeds]
+    with open_nets(nets, processes) as workshop:
+        coming, plain_coming = [workshop.begin(task) for task in courses], [workshop.begin(task) for task in plains]
+        net = average([file.result() for file in coming], courses[0])
+        rows = _rows(recipe.closing, real, recipe.real_weight)
+        start = keep(net, nets)
+        closings = [
+            Task(rows, training.gently(recipe), seed, base, base, token_limit, start) for seed in recipe.closing.seeds
+        ]
+        coming = [workshop.begin(task) for task in closings]
+        net = training.part_way(net, average([file.result() for file in coming], closings[0]), recipe.closing_share)
+        plain = average([file.result() for file in plain_coming], plains[0])
         net = training.mixed(net, plain, recipe.plain_share, glossed)
     training.save(net, out)
     for name in TOKENIZER_FILES:
@@ -102,20 +119,3 @@ def _labelled(rows: Sequence[Example]) -> Labelled:
 
     targets = np.eye(len(LABELS), dtype=np.float32)[[LABELS.index(row.tier) for row in rows]]
     return Labelled([row.text.strip() for row in rows], targets, np.ones(len(rows), dtype=np.float32))
-
-
-def tokeniser(source: Path, token_limit: int) -> Callable[[Sequence[str]], list[list[int]]]:
-    """Texts → ids exactly as `Encoder.token_ids` makes them, many at a time."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    head = (token_limit + 1) // 2
-
-    def tokenise(texts: Sequence[str]) -> list[list[int]]:
-        clipped = [clip(text, token_limit * CHARS_PER_TOKEN) for text in texts]
-        found = [list(encoding.ids) for encoding in tokenizer.encode_batch(clipped)]
-        return [ids if len(ids) <= token_limit else ids[:head] + ids[head - token_limit :] for ids in found]
-
-    return tokenise

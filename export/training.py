@@ -180,7 +180,7 @@ def train(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, seed
             step += 1
             losses += float(loss.detach())
             _follow(kept, net, min(recipe.averaging, (1 + step) / (10 + step)))
-        log(f"seed {seed} epoch {epoch + 1}/{recipe.epochs}: loss {losses * recipe.epochs / total:.3f}")
+        log(f"seed {seed}, epoch {epoch + 1}/{recipe.epochs}: loss {losses * recipe.epochs / total:.3f}")
     return kept.eval()
 
 
@@ -251,28 +251,19 @@ def _follow(kept: nn.Module, net: nn.Module, decay: float) -> None:
         average.lerp_(weight, 1 - decay)
 
 
-def finetune(
-    rows: Labelled, tokenise: Tokenise, base: Path, recipe: Recipe, seeds: Sequence[int], log: Log = print
-) -> TierNet:
-    """Fit the weights in `base` to `rows`: a net per seed, averaged weight by weight."""
-
-    def fresh() -> TierNet:
-        torch.manual_seed(FIRST_HEAD)
-        return TierNet(base, rows.targets.shape[1], recipe)
-
-    return averaged([train(fresh(), rows, tokenise, recipe, seed, log) for seed in seeds])
+def gently(recipe: Recipe) -> Recipe:
+    """How the closing epoch is trained."""
+    return replace(recipe, epochs=1, encoder_rate=recipe.closing_rate)
 
 
-def closed(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, log: Log = print) -> TierNet:
-    """`net`, a share of the way to what a closing epoch on `rows` makes of it.
+def part_way(net: TierNet, end: TierNet, share: float) -> TierNet:
+    """The weights that lie this share of the way from `net` to `end`, which is what further training made of it.
 
     Weights between the two keep the one's range and have the other's gain (Wortsman et al. 2022, arXiv:2109.01903).
     """
-    gently = replace(recipe, epochs=1, encoder_rate=recipe.closing_rate)
-    end = averaged([train(copy.deepcopy(net), rows, tokenise, gently, seed, log) for seed in recipe.closing.seeds])
-    on_the_way = copy.deepcopy(net)
-    _follow(on_the_way, end, 1 - recipe.closing_share)
-    return on_the_way
+    between = copy.deepcopy(net)
+    _follow(between, end, 1 - share)
+    return between
 
 
 def averaged(nets: Sequence[TierNet]) -> TierNet:
