@@ -57,13 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token-limit", type=int, default=TOKEN_LIMIT)
     parser.add_argument("--full-range", action="store_true", help="8-bit weights: only for processors with VNNI")
     parser.add_argument("--nets", type=Path, help="with --finetune: keep every finished net here, and go on from these")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="nets trained at once; default: all cores")
+    parser.add_argument(
+        "--processes", type=_count, default=os.cpu_count(), help="nets trained at once; default: as cores"
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="verify the artefacts against their manifest; no torch")
     mode.add_argument("--head-only", action="store_true", help="refit the head on the present encoder; no torch")
     mode.add_argument("--embedder", action="store_true", help="add the original encoder, for /v1/embeddings")
     mode.add_argument("--finetune", action="store_true", help="train the encoder on the examples first")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -40,9 +40,10 @@ class Task(NamedTuple):
     def name(self) -> str:
         """The same for the same task, and another if anything differs that shapes the weights, the code included."""
         digest = hashlib.sha256()
-        files = [training.__file__, edits.__file__, self.base / "model.safetensors", self.spelling / "tokenizer.json"]
+        files = [Path(training.__file__), Path(edits.__file__)]
+        files += [self.base / "model.safetensors", self.spelling / "tokenizer.json"]
         for file in [*files, *([self.start] if self.start else [])]:
-            digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
         for text in self.rows.texts:
             digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
         digest.update(self.rows.targets.tobytes() + self.rows.weights.tobytes())
@@ -77,7 +78,7 @@ def open_nets(folder: Path, processes: int) -> Iterator[Nets]:
         yield Nets(folder, pool)
     except BrokenProcessPool as error:
         raise ExportError(
-            f"a training process was killed (each wants 2 GB); what is finished is in {folder}"
+            f"a training process was killed (each takes 3 GB); what is finished is in {folder}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -91,7 +92,7 @@ def average(files: Sequence[Path], like: Task) -> TierNet:
 def keep(net: TierNet, folder: Path) -> Path:
     """`net` as a file that a task can start from, named by its weights."""
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in net.state_dict().values()))
-    file = folder / f"net-{digest.hexdigest()[:12]}.pt"
+    file = folder / f"start-{digest.hexdigest()[:12]}.pt"
     _write(net, file)
     return file
 
@@ -114,7 +115,8 @@ def _train(task: Task, file: Path) -> Path:
 def _loaded(file: Path, task: Task) -> TierNet:
     net = TierNet(task.base, task.rows.targets.shape[1], task.recipe)
     net.load_state_dict(torch.load(file, weights_only=True))
-    return net.eval()
+    net.eval()
+    return net
 
 
 def _write(net: TierNet, file: Path) -> None:
