@@ -32,6 +32,8 @@ _SUFFICIENT_DECREASE = 1e-4  # Armijo's constant, Nocedal & Wright's value
 _CURVATURE = 0.9  # Wolfe's constant for quasi-Newton directions, same source
 # Near the minimum a decrease drowns in rounding: this much of a rise, relative to the value, is none.
 _ROUNDING = 1e-14
+_CURVATURE_ROWS = 6000  # enough to tell the second derivative of a few hundred inputs
+_LEAST_CURVATURE = 1e-6
 _IDLE_STEPS = 5  # without a decrease beyond rounding: no more is to be had
 
 
@@ -181,12 +183,36 @@ def fit(
         return value, gradient.ravel()
 
     first = start if begin is None else np.vstack([begin[0], begin[1] + centre @ begin[0]])
-    solution = minimise(objective, first.ravel(), tolerance * max(1.0, float(weight.sum())))
+    inverse = _inverse_curvature(extended, weight, first, l2)
+
+    def preconditioned(flat: Floats) -> Floats:
+        return (inverse @ flat.reshape(width + 1, classes)).ravel()
+
+    enough = tolerance * max(1.0, float(weight.sum()))
+    solution = minimise(objective, first.ravel(), enough, preconditioned=preconditioned)
     matrix = solution.reshape(width + 1, classes)
     return matrix[:-1], matrix[-1] - centre @ matrix[:-1]
 
 
-def loss_gradient(inputs: Floats, targets: Ints, weights: Floats, bias: Floats, sample_weights: Floats) -> Floats:
+def _inverse_curvature(extended: npt.NDArray[Any], weight: Floats, matrix: Floats, l2: float) -> Floats:
+    """About the inverse of the objective's second derivative at `matrix`, (inputs, inputs), one for all classes.
+
+    The inputs lie along a few directions, most of all behind a fine-tuned encoder: without it the search takes six
+    times the steps. Of Σ s_i p(1 − p) x xᵀ each class has its own; this is their mean, and some of the rows tell it.
+    """
+    every = max(1, len(extended) // _CURVATURE_ROWS)
+    rows = extended[::every].astype(np.float64)
+    chances = softmax(rows @ matrix)
+    spread = every * weight[::every] * (1.0 - (chances**2).sum(axis=1)) / chances.shape[1]
+    curvature = (rows * spread[:, None]).T @ rows
+    # The bias bears no penalty, but of rows without weight there would be nothing to invert.
+    inverse: Floats = np.linalg.inv(curvature + max(l2, _LEAST_CURVATURE) * np.eye(len(curvature)))
+    return inverse
+
+
+def loss_gradient(
+    inputs: npt.NDArray[Any], targets: Ints, weights: Floats, bias: Floats, sample_weights: Floats
+) -> Floats:
     """∇ Σ s_i ℓ_i at the given weights, (inputs + 1, classes), last row for the bias: `Prior.linear`."""
     residual = softmax(inputs @ weights + bias)
     residual[np.arange(len(targets)), targets] -= 1.0
@@ -241,22 +267,32 @@ def cautious_temperature(logits: Floats, targets: Ints) -> float:
 
 
 def minimise(
-    objective: Callable[[Floats], tuple[float, Floats]], start: Floats, tolerance: float, iterations: int = 1000
+    objective: Callable[[Floats], tuple[float, Floats]],
+    start: Floats,
+    tolerance: float,
+    iterations: int = 1000,
+    preconditioned: Callable[[Floats], Floats] | None = None,
 ) -> Floats:
-    """L-BFGS: the point where no component of the gradient exceeds `tolerance`, or the best one found."""
+    """L-BFGS: the point where no component of the gradient exceeds `tolerance`, or the best one found.
+
+    `preconditioned` multiplies a vector by a guess at the inverse of the second derivative; without one the first
+    step is a short one along the gradient.
+    """
     point, (value, gradient) = start, objective(start)
+    short = min(1.0, 1.0 / max(1e-300, float(np.abs(gradient).sum())))
+    guess = preconditioned or (lambda vector: short * vector)
     pairs: deque[tuple[Floats, Floats, float]] = deque(maxlen=_MEMORY)
     idle = 0
     for _ in range(iterations):
         if np.abs(gradient).max() <= tolerance or idle == _IDLE_STEPS:
             break
-        direction = _two_loop(gradient, pairs)
+        direction = _two_loop(gradient, pairs, guess)
         slope = float(gradient @ direction)
         if slope >= 0:  # rounding has spoilt the approximation: begin it anew
             pairs.clear()
-            direction, slope = -gradient, -float(gradient @ gradient)
-        first = 1.0 if pairs else min(1.0, 1.0 / float(np.abs(gradient).sum()))
-        found = _line_search(objective, point, value, direction, slope, first)
+            direction = -guess(gradient)
+            slope = float(gradient @ direction)
+        found = _line_search(objective, point, value, direction, slope)
         if found is None:
             if not pairs:
                 break
@@ -272,7 +308,9 @@ def minimise(
     return point
 
 
-def _two_loop(gradient: Floats, pairs: deque[tuple[Floats, Floats, float]]) -> Floats:
+def _two_loop(
+    gradient: Floats, pairs: deque[tuple[Floats, Floats, float]], preconditioned: Callable[[Floats], Floats]
+) -> Floats:
     """−H·gradient from the stored pairs (step, change of gradient, 1 / their product)."""
     direction = -gradient
     factors = []
@@ -280,9 +318,10 @@ def _two_loop(gradient: Floats, pairs: deque[tuple[Floats, Floats, float]]) -> F
         factor = inverse * float(step @ direction)
         factors.append(factor)
         direction = direction - factor * change
+    direction = preconditioned(direction)
     if pairs:
         _, change, inverse = pairs[-1]
-        direction = direction / (inverse * float(change @ change))
+        direction = direction / (inverse * float(change @ preconditioned(change)))
     for (step, change, inverse), factor in zip(pairs, reversed(factors), strict=True):
         direction = direction + step * (factor - inverse * float(change @ direction))
     return direction
@@ -294,10 +333,9 @@ def _line_search(
     value: float,
     direction: Floats,
     slope: float,
-    first: float,
 ) -> tuple[Floats, float, Floats] | None:
     """A step that meets the weak Wolfe conditions, by bisection and doubling; None where rounding allows none."""
-    low, high, step = 0.0, np.inf, first
+    low, high, step = 0.0, np.inf, 1.0
     best: tuple[Floats, float, Floats] | None = None
     for _ in range(40):
         candidate = point + step * direction

@@ -41,8 +41,8 @@ MAX_NEW_WEIGHT = 512.0
 # that resist (mislabelled ones, most often), and is refused beyond the second.
 TOLERATED_LOSS = 0.01
 CLEARLY_WORSE = 0.03
-# Of the fit: probabilities are then good to three digits, in a third of the time of the export's.
-TOLERANCE = 1e-6
+# Of the fit, in float32: probabilities are then good to three digits, in a third of the time of the export's.
+TOLERANCE = 1e-5
 # A label that the shipped head has never seen starts this far (in log odds) below its lowest bias.
 NEW_LABEL_BIAS = -6.0
 
@@ -209,7 +209,7 @@ def _refit(shipped: Head, data: _Data) -> Head:
     if data.built_in == len(data.targets):
         return shipped
     scales = shipped.scales.astype(np.float64)
-    scaled = data.inputs / scales
+    scaled = data.inputs / shipped.scales
     known = slice(0, data.built_in)
     start, bias = shipped.weights * scales[:, None], shipped.bias.astype(np.float64)
     linear = loss_gradient(scaled[known], data.targets[known], start, bias, np.ones(data.built_in))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from router import features
+from router import features, fitting
+from router import head as head_module
 from router.artifacts import ArtifactError
+from router.examples import BUILT_IN, read_examples
 from router.fitting import cross_validate, fit_head, near_duplicate_groups, stratified_folds
 from router.head import (
     Floats,
@@ -21,10 +25,12 @@ from router.head import (
     fit,
     fit_temperature,
     loss_gradient,
+    minimise,
     softmax,
 )
 
 CLASSES = 4
+Objective = Callable[[Floats], tuple[float, Floats]]
 LABELS = ("simple", "medium", "complex", "reasoning")
 
 
@@ -61,6 +67,30 @@ def test_single_precision_is_good_enough_for_folds() -> None:
     exact = fit(inputs, targets, CLASSES, 1.0)
     rough = fit(inputs.astype(np.float32), targets, CLASSES, 1.0, tolerance=2e-5)
     assert np.abs(softmax(inputs @ exact[0] + exact[1]) - softmax(inputs @ rough[0] + rough[1])).max() < 5e-3
+
+
+def test_inputs_that_lie_along_few_directions_do_not_slow_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those behind a fine-tuned encoder do: without a guess at the curvature it takes many times the steps."""
+    rng = np.random.default_rng(6)
+    inputs, targets = blobs(samples=2000, width=60)
+    inputs = inputs @ (np.linalg.qr(rng.normal(size=(60, 60)))[0] * np.geomspace(10.0, 0.01, 60))
+    evaluations = 0
+
+    def counting(objective: Objective, start: Floats, tolerance: float, **options: Any) -> Floats:
+        def counted(flat: Floats) -> tuple[float, Floats]:
+            nonlocal evaluations
+            evaluations += 1
+            return objective(flat)
+
+        return minimise(counted, start, tolerance, **options)
+
+    monkeypatch.setattr(head_module, "minimise", counting)
+    guided = fit(inputs, targets, CLASSES, 1.0)
+    with_guess = evaluations
+    monkeypatch.setattr(head_module, "_inverse_curvature", lambda extended, *_: np.eye(extended.shape[1]) / 1e5)
+    unguided = fit(inputs, targets, CLASSES, 1.0)
+    assert with_guess * 3 < evaluations - with_guess
+    assert np.abs(softmax(inputs @ guided[0] + guided[1]) - softmax(inputs @ unguided[0] + unguided[1])).max() < 1e-3
 
 
 def test_a_prior_with_its_linear_term_does_not_move_without_news() -> None:
@@ -133,6 +163,15 @@ def test_near_duplicates_are_one_group_in_any_script() -> None:
     assert groups[0] == groups[1]
     assert groups[3] == groups[4]
     assert len(set(groups.tolist())) == 5
+
+
+def test_leaving_out_texts_of_other_lengths_leaves_the_groups_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [row.text for row in read_examples(BUILT_IN)[0][::12]]
+    texts += [text[: len(text) * 2 // 3] for text in texts[::5]] + [f"{text} {text}" for text in texts[::7]]
+    groups = near_duplicate_groups(texts)
+    monkeypatch.setattr(fitting, "COMPARED_RATIO", 1e-9)
+    assert np.array_equal(groups, near_duplicate_groups(texts))
+    assert len(set(groups.tolist())) < len(texts) - 300
 
 
 def test_likeness_goes_along_a_chain() -> None:
