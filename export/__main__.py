@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -56,9 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--measure", type=Path, action="append", default=[], help="labelled JSONL to measure on only")
     parser.add_argument("--token-limit", type=int, default=TOKEN_LIMIT)
     parser.add_argument("--full-range", action="store_true", help="8-bit weights: only for processors with VNNI")
-    parser.add_argument("--nets", type=Path, help="with --finetune: keep every finished net here, and go on from these")
     parser.add_argument(
-        "--processes", type=_count, default=os.cpu_count(), help="nets trained at once; default: as cores"
+        "--nets",
+        type=Path,
+        default=Path("nets"),
+        help="where --finetune keeps every finished net, 100 MB each, and looks for them first; default: nets/",
+    )
+    parser.add_argument(
+        "--processes",
+        type=_count,
+        default=2,
+        help="nets that --finetune trains at once, a core and 5 GB each; default: 2",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="verify the artefacts against their manifest; no torch")
@@ -88,7 +95,7 @@ def _export(options: argparse.Namespace) -> None:
                 work / "finetuned",
                 extra=options.extra,
                 token_limit=options.token_limit,
-                nets=options.nets or work / "nets",
+                nets=options.nets,
                 processes=options.processes,
             )
             found = sources.Source(tuned, f"{found.name}, fine-tuned", sources.weights_digest(tuned))

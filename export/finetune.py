@@ -53,30 +53,8 @@ def finetune(
         base = out.with_name("extended")
         glossed = vocabulary.extend(source, base, vocabulary.read_glosses())
         current.outcome = f"{len(glossed)} tokens with glosses"
+    # All is read before the hours begin: what changes in the files meanwhile is neither trained on nor recorded.
     real = [row for path in extra for row in _read(path)]
-    courses = [
-        Task(_rows(course, real, recipe.real_weight), recipe, seed, base, base, token_limit)
-        for course in recipe.courses
-        for seed in course.seeds
-    ]
-    rows = _rows(recipe.plain, real, recipe.plain_real_weight)
-    plains = [Task(rows, recipe, seed, base, source, token_limit) for seed in recipe.plain.seeds]
-    with open_nets(nets, processes) as workshop:
-        coming, plain_coming = [workshop.begin(task) for task in courses], [workshop.begin(task) for task in plains]
-        net = average([file.result() for file in coming], courses[0])
-        rows = _rows(recipe.closing, real, recipe.real_weight)
-        start = keep(net, nets)
-        closings = [
-            Task(rows, training.gently(recipe), seed, base, base, token_limit, start) for seed in recipe.closing.seeds
-        ]
-        coming = [workshop.begin(task) for task in closings]
-        net = training.part_way(net, average([file.result() for file in coming], closings[0]), recipe.closing_share)
-        plain = average([file.result() for file in plain_coming], plains[0])
-        net = training.mixed(net, plain, recipe.plain_share, glossed)
-    training.save(net, out)
-    for name in TOKENIZER_FILES:
-        if (base / name).is_file():
-            (out / name).write_bytes((base / name).read_bytes())
     facts = {
         "held_out_modulus": HELD_OUT_MODULUS,
         "extra": len(real),
@@ -84,6 +62,27 @@ def finetune(
         "closing": _facts(recipe.closing),
         "plain": {**_facts(recipe.plain), "share": recipe.plain_share},
     }
+    courses = [
+        Task(_rows(course, real, recipe.real_weight), recipe.settings, seed, base, base, token_limit)
+        for course in recipe.courses
+        for seed in course.seeds
+    ]
+    rows = _rows(recipe.plain, real, recipe.plain_real_weight)
+    plains = [Task(rows, recipe.settings, seed, base, source, token_limit) for seed in recipe.plain.seeds]
+    rows = _rows(recipe.closing, real, recipe.real_weight)
+    closings = [Task(rows, recipe.gently(), seed, base, base, token_limit) for seed in recipe.closing.seeds]
+    with open_nets(nets, processes) as workshop:
+        first, alone = [workshop.begin(task) for task in courses], [workshop.begin(task) for task in plains]
+        net = average([file.result() for file in first], courses[0])
+        start = keep(net, nets)
+        last = [workshop.begin(task._replace(start=start)) for task in closings]
+        net = training.part_way(net, average([file.result() for file in last], closings[0]), recipe.closing_share)
+        plain = average([file.result() for file in alone], plains[0])
+    net = training.mixed(net, plain, recipe.plain_share, glossed)
+    training.save(net, out)
+    for name in TOKENIZER_FILES:
+        if (base / name).is_file():
+            (out / name).write_bytes((base / name).read_bytes())
     (out / RECORD).write_text(json.dumps(facts))
     return out
 

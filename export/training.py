@@ -63,21 +63,9 @@ PLAIN = Course(((0, 11_478),), (1, 2, 3, 4))
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Every number that shapes the weights. Learning rates are peaks."""
+class Settings:
+    """How one net is trained. Learning rates are peaks."""
 
-    # Nets that saw more of the one kind of line and of the other err in different places; their average errs less.
-    courses: tuple[Course, ...] = (Course(((0, 25_479),), (1, 2)), Course(((0, 11_478), (19_276, 30_820)), (1, 2)))
-    real_weight: float = 4.0  # of a real prompt beside an own example's 1
-    # One more epoch for the average, at half the rate, on real prompts and the lines most like them.
-    closing: Course = CLOSING
-    closing_rate: float = 1e-4
-    closing_share: float = 0.5  # how far towards the closed weights
-    # A last share goes to nets that saw none of the later lines and are the less sure for it: that lowers the log loss
-    # on prompts kept out (docs/quality.md). They were trained without the glosses and have no say in those vectors.
-    plain: Course = PLAIN
-    plain_real_weight: float = 3.0
-    plain_share: float = 0.25
     epochs: int = 2  # passes over the rows
     encoder_rate: float = 2e-4
     head_rate: float = 2e-3
@@ -90,6 +78,29 @@ class Recipe:
     hidden_dropout: float = 0.1
     edited: float = 0.3  # share of prompts that get a meaning-preserving edit, drawn anew every epoch
     logit_scale: float = 10.0  # the vector's length in training; folded into the matrix after
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained on what, and how the nets become one."""
+
+    settings: Settings = Settings()
+    # Nets that saw more of the one kind of line and of the other err in different places; their average errs less.
+    courses: tuple[Course, ...] = (Course(((0, 25_479),), (1, 2)), Course(((0, 11_478), (19_276, 30_820)), (1, 2)))
+    real_weight: float = 4.0  # of a real prompt beside an own example's 1
+    # One more epoch for the average, at half the rate, on real prompts and the lines most like them.
+    closing: Course = CLOSING
+    closing_rate: float = 1e-4
+    closing_share: float = 0.5  # how far towards the closed weights
+    # A last share goes to nets that saw none of the later lines and are the less sure for it: that lowers the log loss
+    # on prompts kept out (docs/quality.md). They were trained without the glosses and have no say in those vectors.
+    plain: Course = PLAIN
+    plain_real_weight: float = 3.0
+    plain_share: float = 0.25
+
+    def gently(self) -> Settings:
+        """How the closing epoch is trained."""
+        return replace(self.settings, epochs=1, encoder_rate=self.closing_rate)
 
 
 @dataclass(frozen=True)
@@ -119,15 +130,15 @@ class MaskPool(nn.Module):
 class TierNet(nn.Module):
     """The encoder with its softmax head, as served."""
 
-    def __init__(self, base: Path, tiers: int, recipe: Recipe) -> None:
+    def __init__(self, base: Path, tiers: int, settings: Settings) -> None:
         super().__init__()
         # Eager attention: its backward pass on CPU is a third faster than the fused one at these lengths.
         self.encoder = AutoModel.from_pretrained(base, attn_implementation="eager", add_pooling_layer=False)
-        self.scale = recipe.logit_scale
+        self.scale = settings.logit_scale
         self.head = nn.Linear(int(self.encoder.config.hidden_size), tiers)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        self._set_dropout(recipe.hidden_dropout)
+        self._set_dropout(settings.hidden_dropout)
 
     def _set_dropout(self, share: float) -> None:
         pool: nn.Module = MaskPool(share) if share else nn.Identity()
@@ -153,22 +164,22 @@ class TierNet(nn.Module):
         return Head((weight * self.scale).numpy().copy(), bias.numpy().copy())
 
 
-def train(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, seed: int, log: Log) -> TierNet:
+def train(net: TierNet, rows: Labelled, tokenise: Tokenise, settings: Settings, seed: int, log: Log) -> TierNet:
     """Train `net` in place; returns the running average of its weights, in evaluation mode."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     kept = copy.deepcopy(net)
-    optimiser = torch.optim.AdamW(_groups(net, recipe), betas=(0.9, 0.98), eps=1e-6, fused=True)
-    wanted = torch.from_numpy(smoothed(rows.targets, recipe.smoothing))
+    optimiser = torch.optim.AdamW(_groups(net, settings), betas=(0.9, 0.98), eps=1e-6, fused=True)
+    wanted = torch.from_numpy(smoothed(rows.targets, settings.smoothing))
     weights = torch.from_numpy(rows.weights / rows.weights.mean())
     plain = tokenise(rows.texts)
-    total, step = recipe.epochs * math.ceil(len(plain) / recipe.batch), 0
+    total, step = settings.epochs * math.ceil(len(plain) / settings.batch), 0
     net.train()
-    for epoch in range(recipe.epochs):
-        ids, losses = _edit_some(rows.texts, plain, tokenise, recipe.edited, rng), 0.0
-        for batch in batches(ids, recipe.batch, rng):
+    for epoch in range(settings.epochs):
+        ids, losses = _edit_some(rows.texts, plain, tokenise, settings.edited, rng), 0.0
+        for batch in batches(ids, settings.batch, rng):
             for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * rate_share(step, total, recipe.warmup)
+                group["lr"] = group["peak"] * rate_share(step, total, settings.warmup)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = net(*padded([ids[row] for row in batch]))
             loss = functional.cross_entropy(logits.float(), wanted[batch], reduction="none")
@@ -179,8 +190,8 @@ def train(net: TierNet, rows: Labelled, tokenise: Tokenise, recipe: Recipe, seed
             optimiser.step()
             step += 1
             losses += float(loss.detach())
-            _follow(kept, net, min(recipe.averaging, (1 + step) / (10 + step)))
-        log(f"seed {seed}, epoch {epoch + 1}/{recipe.epochs}: loss {losses * recipe.epochs / total:.3f}")
+            _follow(kept, net, min(settings.averaging, (1 + step) / (10 + step)))
+        log(f"seed {seed}, epoch {epoch + 1}/{settings.epochs}: loss {losses * settings.epochs / total:.3f}")
     return kept.eval()
 
 
@@ -195,18 +206,18 @@ def rate_share(step: int, total: int, warmup: float) -> float:
     return min(1.0, (step + 1) / max(1.0, warmup * total)) * max(0.02, 1 - step / total)
 
 
-def _groups(net: TierNet, recipe: Recipe) -> list[dict[str, object]]:
+def _groups(net: TierNet, settings: Settings) -> list[dict[str, object]]:
     """Parameters by learning rate and weight decay (none on biases and norms)."""
     layers = int(net.encoder.config.num_hidden_layers)
     grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if name.startswith("head"):
-            rate = recipe.head_rate
+            rate = settings.head_rate
         else:
             found = re.search(r"layer\.(\d+)\.", name)
             below = layers - 1 - int(found[1]) if found else layers
-            rate = recipe.encoder_rate * recipe.layer_decay**below
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+            rate = settings.encoder_rate * settings.layer_decay**below
+        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
         grouped.setdefault((rate, decay), []).append(parameter)
     return [
         {"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
@@ -249,11 +260,6 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 def _follow(kept: nn.Module, net: nn.Module, decay: float) -> None:
     for average, weight in zip(kept.parameters(), net.parameters(), strict=True):
         average.lerp_(weight, 1 - decay)
-
-
-def gently(recipe: Recipe) -> Recipe:
-    """How the closing epoch is trained."""
-    return replace(recipe, epochs=1, encoder_rate=recipe.closing_rate)
 
 
 def part_way(net: TierNet, end: TierNet, share: float) -> TierNet:

@@ -18,7 +18,8 @@ EMBEDDING_SCALE = 0.05
 # Above this cosine of their trigrams two prompts are variants of one another and must not stand on both sides of a
 # fold; strangers of the same language reach 0.6.
 NEAR_DUPLICATE = 0.70
-# Set sizes further apart than this reach a likeness of 0.59 at most; hashing adds 0.04 to or from it.
+# Set sizes further apart than this reach a likeness of 0.59 at most; hashing blurs it by 0.04 (its standard
+# deviation).
 COMPARED_RATIO = 0.35
 _TRIGRAM_CHARS = 600
 _ODD = np.array([0x9E3779B1, 0x85EBCA77 * 31, 0xC2B2AE3D * 977, 0x9E3779B97F4A7C15], dtype=np.uint64)
@@ -143,16 +144,12 @@ def near_duplicate_groups(texts: Sequence[str]) -> Ints:
     return first.argsort().argsort()[group]  # numbered as they first appear
 
 
-def trigram_vectors(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Unit vectors (n, 512) whose cosine is about that of the texts' sets of letter trigrams (signed hashing).
-
-    Weinberger et al. 2009, Feature Hashing for Large Scale Multitask Learning; case and spacing do not count.
-    """
-    return _trigrams(texts)[0]
-
-
 def _trigrams(texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], Ints]:
-    """The vectors of `trigram_vectors`, and how many different trigrams each text has, (n,)."""
+    """Unit vectors (n, 512) whose cosine is about that of the texts' sets of letter trigrams, and the sets' sizes (n,).
+
+    By signed hashing: Weinberger et al. 2009, Feature Hashing for Large Scale Multitask Learning. Case and spacing do
+    not count.
+    """
     vectors = np.zeros((len(texts), 512), dtype=np.float32)
     sizes = np.zeros(len(texts), dtype=np.intp)
     for row, text in enumerate(texts):

@@ -31,9 +31,9 @@ _MEMORY = 20  # pairs of the L-BFGS approximation; more no longer saves iteratio
 _SUFFICIENT_DECREASE = 1e-4  # Armijo's constant, Nocedal & Wright's value
 _CURVATURE = 0.9  # Wolfe's constant for quasi-Newton directions, same source
 # Near the minimum a decrease drowns in rounding: this much of a rise, relative to the value, is none.
-_ROUNDING = 1e-14
+_ROUNDING = {np.dtype(np.float64): 1e-14, np.dtype(np.float32): 1e-8}
 _CURVATURE_ROWS = 6000  # enough to tell the second derivative of a few hundred inputs
-_LEAST_CURVATURE = 1e-6
+_HEAVY = 10  # times the mean weight: such rows shape it one by one
 _IDLE_STEPS = 5  # without a decrease beyond rounding: no more is to be had
 
 
@@ -188,8 +188,8 @@ def fit(
     def preconditioned(flat: Floats) -> Floats:
         return (inverse @ flat.reshape(width + 1, classes)).ravel()
 
-    enough = tolerance * max(1.0, float(weight.sum()))
-    solution = minimise(objective, first.ravel(), enough, preconditioned=preconditioned)
+    enough, rounding = tolerance * max(1.0, float(weight.sum())), _ROUNDING[extended.dtype]
+    solution = minimise(objective, first.ravel(), enough, rounding=rounding, preconditioned=preconditioned)
     matrix = solution.reshape(width + 1, classes)
     return matrix[:-1], matrix[-1] - centre @ matrix[:-1]
 
@@ -200,13 +200,17 @@ def _inverse_curvature(extended: npt.NDArray[Any], weight: Floats, matrix: Float
     The inputs lie along a few directions, most of all behind a fine-tuned encoder: without it the search takes six
     times the steps. Of Σ s_i p(1 − p) x xᵀ each class has its own; this is their mean, and some of the rows tell it.
     """
-    every = max(1, len(extended) // _CURVATURE_ROWS)
-    rows = extended[::every].astype(np.float64)
+    heavy = weight > _HEAVY * weight.mean()
+    light = np.flatnonzero(~heavy)
+    every = max(1, len(light) // _CURVATURE_ROWS)
+    chosen = np.concatenate([np.flatnonzero(heavy), light[::every]])
+    rows = extended[chosen].astype(np.float64)
     chances = softmax(rows @ matrix)
-    spread = every * weight[::every] * (1.0 - (chances**2).sum(axis=1)) / chances.shape[1]
+    spread = np.where(heavy, 1, every)[chosen] * weight[chosen] * (1.0 - (chances**2).sum(axis=1)) / chances.shape[1]
     curvature = (rows * spread[:, None]).T @ rows
-    # The bias bears no penalty, but of rows without weight there would be nothing to invert.
-    inverse: Floats = np.linalg.inv(curvature + max(l2, _LEAST_CURVATURE) * np.eye(len(curvature)))
+    # Without a penalty there may be directions without any, and nothing to invert.
+    ridge = max(l2, 1e-10 * float(np.trace(curvature)) / len(curvature), 1e-300)
+    inverse: Floats = np.linalg.inv(curvature + ridge * np.eye(len(curvature)))
     return inverse
 
 
@@ -271,12 +275,13 @@ def minimise(
     start: Floats,
     tolerance: float,
     iterations: int = 1000,
+    rounding: float = _ROUNDING[np.dtype(np.float64)],
     preconditioned: Callable[[Floats], Floats] | None = None,
 ) -> Floats:
     """L-BFGS: the point where no component of the gradient exceeds `tolerance`, or the best one found.
 
-    `preconditioned` multiplies a vector by a guess at the inverse of the second derivative; without one the first
-    step is a short one along the gradient.
+    `rounding`: how far the objective's value may be off, relative to it. `preconditioned` multiplies a vector by a
+    guess at the inverse of the second derivative; without one the first step is a short one along the gradient.
     """
     point, (value, gradient) = start, objective(start)
     short = min(1.0, 1.0 / max(1e-300, float(np.abs(gradient).sum())))
@@ -292,7 +297,7 @@ def minimise(
             pairs.clear()
             direction = -guess(gradient)
             slope = float(gradient @ direction)
-        found = _line_search(objective, point, value, direction, slope)
+        found = _line_search(objective, point, value, direction, slope, rounding)
         if found is None:
             if not pairs:
                 break
@@ -303,7 +308,7 @@ def minimise(
         curvature = float(step @ change)
         if curvature > 1e-12 * float(change @ change):
             pairs.append((step, change, 1.0 / curvature))
-        idle = idle + 1 if value - next_value <= _ROUNDING * abs(value) else 0
+        idle = idle + 1 if value - next_value <= rounding * abs(value) else 0
         point, value, gradient = next_point, next_value, next_gradient
     return point
 
@@ -333,6 +338,7 @@ def _line_search(
     value: float,
     direction: Floats,
     slope: float,
+    rounding: float,
 ) -> tuple[Floats, float, Floats] | None:
     """A step that meets the weak Wolfe conditions, by bisection and doubling; None where rounding allows none."""
     low, high, step = 0.0, np.inf, 1.0
@@ -340,7 +346,7 @@ def _line_search(
     for _ in range(40):
         candidate = point + step * direction
         next_value, next_gradient = objective(candidate)
-        enough = value + _SUFFICIENT_DECREASE * step * slope + _ROUNDING * abs(value)
+        enough = value + _SUFFICIENT_DECREASE * step * slope + rounding * abs(value)
         if next_value > enough or not np.isfinite(next_value):
             high = step
         else:

@@ -41,7 +41,7 @@ MAX_NEW_WEIGHT = 512.0
 # that resist (mislabelled ones, most often), and is refused beyond the second.
 TOLERATED_LOSS = 0.01
 CLEARLY_WORSE = 0.03
-# Of the fit, in float32: probabilities are then good to three digits, in a third of the time of the export's.
+# Of the fit, in float32: probabilities are then good to three digits as a rule, to two beside rows of great weight.
 TOLERANCE = 1e-5
 # A label that the shipped head has never seen starts this far (in log odds) below its lowest bias.
 NEW_LABEL_BIAS = -6.0

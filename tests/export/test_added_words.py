@@ -54,11 +54,11 @@ def test_a_new_token_begins_as_its_gloss(weights: Path, tmp_path: Path) -> None:
 def test_nets_are_averaged_weight_by_weight(weights: Path) -> None:
     import torch
 
-    from export.training import Recipe, TierNet, averaged
+    from export.training import Settings, TierNet, averaged
 
     nets = []
     for value in (1.0, 3.0, 8.0):
-        net = TierNet(weights, 4, Recipe())
+        net = TierNet(weights, 4, Settings())
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter.fill_(value)
@@ -70,11 +70,11 @@ def test_nets_are_averaged_weight_by_weight(weights: Path) -> None:
 def test_a_net_that_never_saw_a_token_has_no_say_in_its_vector(weights: Path) -> None:
     import torch
 
-    from export.training import Recipe, TierNet, mixed
+    from export.training import Settings, TierNet, mixed
 
     nets = []
     for value in (1.0, 5.0):
-        net = TierNet(weights, 4, Recipe())
+        net = TierNet(weights, 4, Settings())
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter.fill_(value)

@@ -33,29 +33,41 @@ def weights() -> Path:
 def task(weights: Path) -> Task:
     from export.finetune import _labelled
     from export.nets import Task
-    from export.training import Recipe
+    from export.training import Settings
     from router.examples import Example
 
     rows = [Example("hello", "simple"), Example("explain magnets", "medium"), Example("prove it", "reasoning")]
-    return Task(_labelled(rows), Recipe(epochs=1), 1, weights, weights, 32)
+    return Task(_labelled(rows), Settings(epochs=1), 1, weights, weights, 32)
 
 
 def test_a_net_is_known_by_all_that_shapes_it(task: Task, tmp_path: Path) -> None:
     from export.training import Labelled
 
-    start = tmp_path / "start.pt"
-    start.write_bytes(b"weights")
     rows = task.rows
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        (other / name).write_bytes((task.base / name).read_bytes())
+    same = task._replace(base=other, spelling=other).name()
+    changed = json.loads((other / "tokenizer.json").read_text())
+    changed["model"]["vocab"]["[unused7]"], changed["model"]["vocab"]["prove"] = 12_951, 8
+    (other / "tokenizer.json").write_text(json.dumps(changed))
+    with (other / "model.safetensors").open("ab") as file:
+        file.write(b"!")
     others = [
         task._replace(seed=2),
         task._replace(token_limit=16),
-        task._replace(recipe=replace(task.recipe, batch=8)),
-        task._replace(start=start),
+        task._replace(settings=replace(task.settings, batch=8)),
+        task._replace(start=tmp_path / "start-0123.pt"),
+        task._replace(base=other),
+        task._replace(spelling=other),
         task._replace(rows=Labelled([*rows.texts[:2], "prove this"], rows.targets, rows.weights)),
         task._replace(rows=Labelled(rows.texts, rows.targets[::-1].copy(), rows.weights)),
         task._replace(rows=Labelled(rows.texts, rows.targets, rows.weights * 2)),
     ]
-    assert task.name() == task._replace(rows=Labelled(list(rows.texts), rows.targets.copy(), rows.weights)).name()
+    assert (
+        task.name() == task._replace(rows=Labelled(list(rows.texts), rows.targets.copy(), rows.weights)).name() == same
+    )
     assert len({task.name(), *(other.name() for other in others)}) == 1 + len(others)
 
 
@@ -63,13 +75,13 @@ def test_the_recipe_runs_to_its_end_and_a_second_run_takes_what_the_first_has_fi
     weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from export.finetune import RECORD, finetune
-    from export.training import Course, Recipe
+    from export.training import Course, Recipe, Settings
 
     small = Recipe(
         courses=(Course(((0, 40),), (1, 2)), Course(((20, 60),), (1,))),
         closing=Course(((30, 60),), (1, 2)),
         plain=Course(((0, 30),), (1,)),
-        epochs=1,
+        settings=Settings(epochs=1),
     )
     extra = tmp_path / "extra.jsonl"
     extra.write_text("".join(json.dumps({"text": f"hi number {at}", "tier": "simple"}) + "\n" for at in range(20)))
