@@ -106,14 +106,15 @@ def test_inputs_that_lie_along_few_directions_do_not_slow_the_search(
     assert all(np.abs(first - other).max() < 1e-3 for other in others)
 
 
-def test_single_precision_does_not_stall_beside_rows_of_great_weight(evaluations: list[int]) -> None:
-    inputs, targets = blobs(samples=3000, width=60)
-    sample_weights = np.ones(3000)
-    targets[-8:], sample_weights[-8:] = (targets[-8:] + 1) % CLASSES, 512.0
-    exact = fit(inputs, targets, CLASSES, 30.0, sample_weights)
-    rough = fit(inputs.astype(np.float32), targets, CLASSES, 30.0, sample_weights, tolerance=1e-5)
-    assert evaluations[1] < 60
-    assert np.abs(softmax(inputs @ exact[0] + exact[1]) - softmax(inputs @ rough[0] + rough[1])).max() < 5e-3
+def test_single_precision_does_not_stall_where_rounding_is_all_that_is_left(evaluations: list[int]) -> None:
+    for seed in range(4):
+        inputs, targets = blobs(samples=3000, width=60, seed=seed)
+        sample_weights = np.ones(3000)
+        targets[-8:], sample_weights[-8:] = (targets[-8:] + 1) % CLASSES, 512.0
+        exact = fit(inputs, targets, CLASSES, 30.0, sample_weights)
+        rough = fit(inputs.astype(np.float32), targets, CLASSES, 30.0, sample_weights, tolerance=1e-6)
+        assert np.abs(softmax(inputs @ exact[0] + exact[1]) - softmax(inputs @ rough[0] + rough[1])).max() < 5e-3
+    assert sum(evaluations[1::2]) < 2000  # taken for exact, single precision would have 3,600
 
 
 def test_a_prior_with_its_linear_term_does_not_move_without_news() -> None:
