@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--processes",
         type=_count,
         default=2,
-        help="nets that --finetune trains at once, a core and 5 GB each; default: 2",
+        help="nets that --finetune trains at once, a core and 6 GB each; default: 2",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="verify the artefacts against their manifest; no torch")

@@ -92,7 +92,7 @@ def open_nets(folder: Path, processes: int) -> Iterator[Nets]:
         yield Nets(folder, pool)
     except BrokenProcessPool as error:
         raise ExportError(
-            f"a training process was killed (each takes 5 GB); what is finished is in {folder}"
+            f"a training process was killed (each takes 6 GB); what is finished is in {folder}"
         ) from error
     except OSError as error:
         raise ExportError(f"{error.filename or folder}: {error.strerror or error}") from error
