@@ -24,8 +24,8 @@ from router.head import Floats, Head, Ints, cautious_temperature, softmax
 from router.scoring import score
 
 LABELS = ("simple", "medium", "complex", "reasoning")
-# Stronger ones change the loss by less than its error, and need the fixed points pinned with sixteen times the weight.
-L2_CANDIDATES = (10.0, 30.0, 100.0, 300.0)
+# The loss is flat in between; still stronger ones need the fixed points pinned with many times the weight.
+L2_CANDIDATES = (30.0, 100.0, 300.0, 1000.0)
 # The mix of tiers that the fit weighs the examples to. They are richer in hard prompts than real traffic (0.30, 0.55,
 # 0.085, 0.065), so that each kind is well covered; unweighted, too much would go to the expensive tiers. `complex`
 # stays above its share of the traffic: called medium, as it is too often, it gets an answer that is too weak.
@@ -149,11 +149,12 @@ def _fit(
         l2: cross_validate(fitted, targets[rows], len(LABELS), l2, groups[rows], weights[rows], asked)
         for l2 in L2_CANDIDATES
     }
-    losses = {
-        l2: -np.log(fold.probabilities()[asked][np.arange(judged.sum()), targets[judged]]).mean()
-        for l2, fold in found.items()
-    }
-    l2 = min(losses, key=lambda candidate: losses[candidate])
+    l2 = _strongest(
+        {
+            l2: -np.log(fold.probabilities()[asked][np.arange(judged.sum()), targets[judged]])
+            for l2, fold in found.items()
+        }
+    )
     logits = found[l2].logits[: len(targets)]
     temperature = cautious_temperature(logits[judged], targets[judged])
     out_of_fold = softmax(logits / temperature)
@@ -165,6 +166,21 @@ def _fit(
     for labelled in measured:
         scores[labelled.path.name] = score(LABELS, head.probabilities(labelled.inputs), labelled.targets).as_dict()
     return head, scores
+
+
+def _strongest(losses: dict[float, Floats]) -> float:
+    """The strongest regularisation whose mean of `losses`, row by row, is within a standard error of the least.
+
+    A few hundred rows hardly tell one from another ten times as strong; of two that are as good, the stronger leans
+    less on any one input (the one-standard-error rule, as in `router.head.cautious_temperature`).
+    """
+    least = min(losses.values(), key=lambda rows: float(rows.mean()))
+
+    def is_as_good(rows: Floats) -> bool:
+        more = rows - least
+        return bool(more.mean() <= more.std() / np.sqrt(len(more)))
+
+    return max(l2 for l2, rows in losses.items() if is_as_good(rows))
 
 
 def _weights(targets: Ints, origin: Ints) -> Floats:

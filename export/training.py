@@ -91,7 +91,7 @@ class Recipe:
     # One more epoch for the average, at half the rate, on real prompts and the lines most like them.
     closing: Course = CLOSING
     closing_rate: float = 1e-4
-    closing_share: float = 0.5  # how far towards the closed weights
+    closing_share: float = 1.0  # how far towards the closed weights
     # A last share goes to nets that saw none of the later lines and are the less sure for it: that lowers the log loss
     # on prompts kept out (docs/quality.md). They were trained without the glosses and have no say in those vectors.
     plain: Course = PLAIN
