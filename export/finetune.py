@@ -12,7 +12,8 @@ from export.steps import ExportError, step
 from router.examples import BUILT_IN, Example, latest, read_examples
 
 if TYPE_CHECKING:  # `--check` and `--head-only` import this module and have no torch
-    from export.training import Course, Labelled, Recipe
+    from export.recipe import Course, Recipe
+    from export.training import Labelled
 
 # The file, beside the weights, in which a fine-tuned folder says what it was trained on:
 # {"held_out_modulus": 10, …further facts that the manifest repeats}.
@@ -47,8 +48,9 @@ def finetune(
     """
     from export import training, vocabulary
     from export.nets import Task, average, keep, open_nets
+    from export.recipe import Recipe
 
-    recipe = recipe or training.Recipe()
+    recipe = recipe or Recipe()
     with step("vocabulary") as current:
         base = out.with_name("extended")
         glossed = vocabulary.extend(source, base, vocabulary.read_glosses())

@@ -5,10 +5,6 @@ The network is trained in the form in which it is served: tokens → BERT → me
 their seed are averaged weight by weight ("model soup", Wortsman et al. 2022, arXiv:2203.05482): they share
 their start, so they lie in one basin, and the average costs nothing at serving time.
 
-Our own examples are many; the prompts that people really sent are few and are what counts. In one pot of equal
-weights the majority wins, so a real prompt weighs several times as much. And the later examples, written as people
-write, weigh more than the earlier, tidy ones: they alone close the training (docs/quality.md).
-
 Runs on a CPU: batches hold prompts of like length, so little padding is computed, the matrix products run in
 bfloat16 where the CPU has it, and dropout reads precomputed masks. Seeds are fixed; results differ between
 machines only by floating-point order.
@@ -20,7 +16,7 @@ import copy
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,18 +46,6 @@ class Labelled(NamedTuple):
     weights: Array  # (rows,), of each row's loss
 
 
-class Course(NamedTuple):
-    """What some of the nets are trained on: lines of the built-in file, from one up to before another."""
-
-    lines: tuple[tuple[int, int], ...]
-    seeds: tuple[int, ...]
-
-
-# The lines from 19,276 on have what those before lack beside people's prompts: few words, plain wording, all registers.
-CLOSING = Course(((19_276, 35_583),), (1, 2))
-PLAIN = Course(((0, 11_478),), (1, 2, 3, 4))
-
-
 @dataclass(frozen=True)
 class Settings:
     """How one net is trained. Learning rates are peaks."""
@@ -78,29 +62,6 @@ class Settings:
     hidden_dropout: float = 0.1
     edited: float = 0.3  # share of prompts that get a meaning-preserving edit, drawn anew every epoch
     logit_scale: float = 10.0  # the vector's length in training; folded into the matrix after
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What is trained on what, and how the nets become one."""
-
-    settings: Settings = Settings()
-    # Nets that saw more of the one kind of line and of the other err in different places; their average errs less.
-    courses: tuple[Course, ...] = (Course(((0, 25_479),), (1, 2)), Course(((0, 11_478), (19_276, 30_820)), (1, 2)))
-    real_weight: float = 4.0  # of a real prompt beside an own example's 1
-    # One more epoch for the average, at half the rate, on real prompts and the lines most like them.
-    closing: Course = CLOSING
-    closing_rate: float = 1e-4
-    closing_share: float = 1.0  # how far towards the closed weights
-    # A last share goes to nets that saw none of the later lines and are the less sure for it: that lowers the log loss
-    # on prompts kept out (docs/quality.md). They were trained without the glosses and have no say in those vectors.
-    plain: Course = PLAIN
-    plain_real_weight: float = 3.0
-    plain_share: float = 0.25
-
-    def gently(self) -> Settings:
-        """How the closing epoch is trained."""
-        return replace(self.settings, epochs=1, encoder_rate=self.closing_rate)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ def test_the_recipe_runs_to_its_end_and_a_second_run_takes_what_the_first_has_fi
     weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from export.finetune import RECORD, finetune
-    from export.training import Course, Recipe, Settings
+    from export.recipe import Course, Recipe
+    from export.training import Settings
 
     small = Recipe(
         courses=(Course(((0, 40),), (1, 2)), Course(((20, 60),), (1,))),
