@@ -10,7 +10,7 @@ here, a run trains the new nets only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from export.training import Settings
@@ -32,7 +32,7 @@ PLAIN = Course(((0, 11_478),), (1, 2, 3, 4))
 class Recipe:
     """The nets' courses, and the shares in which their weights are mixed."""
 
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     # Nets that saw more of the one kind of line and of the other err in different places; their average errs less.
     courses: tuple[Course, ...] = (Course(((0, 25_479),), (1, 2)), Course(((0, 11_478), (19_276, 30_820)), (1, 2)))
     real_weight: float = 4.0  # of a real prompt beside an own example's 1
