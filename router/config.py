@@ -175,7 +175,7 @@ _GLOBAL: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ORT_THREADS": ("ort_threads", parse.integer(1, 256)),
     "CASCADE": ("cascade", parse.flag),
     "MODELS_DIR": ("models_dir", Path),
-    "TRAINING_DATA": ("training_data", Path),
+    "TRAINING_DATA": ("training_data", parse.file),
     "TIERS": ("tiers", _tier_names),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 CAPABILITIES = frozenset({"tools", "vision", "json"})
@@ -91,3 +92,15 @@ def url(raw: str) -> str:
     except UnicodeError:
         raise ValueError("a URL whose host can be a host's name") from None
     return raw.rstrip("/")
+
+
+def file(raw: str) -> Path:
+    """A file, there already or not. A device may have no end and a pipe no writer: reading one never returns."""
+    path = Path(raw)
+    try:
+        other = path.exists() and not path.is_file()
+    except (OSError, ValueError):  # a name too long, a folder that may not be entered
+        raise ValueError("a path that can be looked at") from None
+    if other:
+        raise ValueError("a file, not a folder, a pipe or a device")
+    return path

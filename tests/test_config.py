@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def test_the_admin_key_defaults_to_the_key() -> None:
         ("MEDIUM_CAPABILITIES", "flying"), ("MEDIUM_CONTEXT_WINDOW", "big"), ("MEDIUM_BASE_URL", "ftp://x"),
         ("MEDIUM_BASE_URL", "https://user:pass@x/v1"), ("MEDIUM_BASE_URL", "https://x/v1?key=1"), ("MEDIUM_BASE_URL", "http://a..b/v1"),
         ("MEDIUM_API_KEY", "two\nlines"), ("MEDIUM_INPUT_PRICE", "free"), ("MEDIUM_MODLE", "x"), ("MEDIUM_TIMEOUT", "5"),
-        ("CASCADE", "maybe"), ("MODEL_NAME", "simple"),
+        ("CASCADE", "maybe"), ("MODEL_NAME", "simple"), ("TRAINING_DATA", "/dev/zero"), ("TRAINING_DATA", "/"),
+        ("TRAINING_DATA", "x" * 300),
     ],
 )  # fmt: skip
 def test_a_fault_names_its_variable(variable: str, value: str) -> None:
@@ -68,6 +70,15 @@ def test_a_fault_names_its_variable(variable: str, value: str) -> None:
 @pytest.mark.parametrize("url", ["https://[::1", "https://x:99999/v1", "https://x:port/v1"])
 def test_what_is_wrong_with_a_url_is_said_in_our_words(url: str) -> None:
     assert faults({**ONE, "MEDIUM_BASE_URL": url}) == "MEDIUM_BASE_URL: must be a URL with a valid host and port"
+
+
+def test_training_data_may_be_a_file_to_come(tmp_path: Path) -> None:
+    store = tmp_path / "data.jsonl"
+    assert load({**ONE, "TRAINING_DATA": str(store)}).training_data == store
+    store.write_text("")
+    assert load({**ONE, "TRAINING_DATA": str(store)}).training_data == store
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a folder, a pipe or a device" in faults({**ONE, "TRAINING_DATA": str(tmp_path / "pipe")})
 
 
 def test_faults_come_all_at_once_with_hints() -> None:
