@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from router import __version__, feedback, metrics
-from router.artifacts import MANIFEST, ArtifactError
+from router.artifacts import ArtifactError
 from router.chat import parse_object
 from router.classifier import Classification
 from router.config import Settings
@@ -23,13 +23,14 @@ from router.doors import messages
 from router.errors import BadRequest, Conflict, NotFound, RouterError
 from router.examples import Example
 from router.http import error_response, json_response, read_body, refuse_other_sites
-from router.prompt import text_to_classify
+from router.prompt import bare_text_to_classify, text_to_classify
 from router.routing import bias_of
 from router.service import SERVICE, Service
 
 log = logging.getLogger("router.admin")
 
 MAX_TEXTS = 2048
+_LOCK = ".retrain.lock"
 _STARTED = int(time.time())
 
 
@@ -41,7 +42,9 @@ async def classify(request: web.Request) -> web.StreamResponse:
         body = parse_object(await read_body(request))
         bias = bias_of(request.headers)
         if "texts" in body:
-            texts = [_message_text(text) for text in _checked_texts(body["texts"])]
+            texts = _checked_texts(body["texts"])
+            # There may be megabytes, and streams are waiting for the loop.
+            texts = await asyncio.to_thread(lambda: [bare_text_to_classify(text) for text in texts])
             found = await service.classifier.classify_many(texts, bias)
             return json_response({"results": [_classified(one) for one in found]})
         text = _text_of(body)
@@ -67,7 +70,7 @@ async def retrain(request: web.Request) -> web.StreamResponse:
     refuse_other_sites(request)
     raw = await read_body(request) if request.can_read_body else b""
     examples = _checked_examples(parse_object(raw) if raw.strip() else {}, service.settings)
-    if service.retraining is not None and not service.retraining.done():
+    if service.is_retraining:
         raise Conflict("A retraining is running already.", code="retrain_in_progress")
     # A client that gives up cannot stop the thread that fits: what belongs to the fit goes on with it.
     service.retraining = asyncio.create_task(_retrain(service, examples))
@@ -130,8 +133,11 @@ async def _keep(store: Path, examples: list[Example]) -> int:
 
 @contextmanager
 def _alone(models_dir: Path) -> Iterator[None]:
-    """One retraining at a time over all workers, and all replicas that share the folder. Raises `Conflict`."""
-    handle = os.open(models_dir / MANIFEST, os.O_RDONLY)
+    """One retraining at a time over all workers, and all replicas that share the folder. Raises `Conflict`.
+
+    From before the examples are read until they are kept: the file is one that no publishing replaces.
+    """
+    handle = os.open(models_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -243,12 +249,7 @@ def _text_of(body: dict[str, Any]) -> str:
         raise BadRequest("Give 'text', 'texts' or 'messages'.", param="text", code="missing_required_parameter")
     if not isinstance(body["text"], str):
         raise BadRequest("'text' must be a string.", param="text", code="invalid_type")
-    return _message_text(body["text"])
-
-
-def _message_text(text: str) -> str:
-    """A bare text is read as the only message of a chat, so that both ways of asking agree."""
-    return text_to_classify([{"role": "user", "content": text}])
+    return bare_text_to_classify(body["text"])
 
 
 def _checked_texts(texts: Any) -> Sequence[str]:

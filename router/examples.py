@@ -7,7 +7,7 @@ number and skipped; it stays in the file, so nothing is ever lost to a typing er
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,11 @@ class Example:
     lang: str = ""
 
 
-def read_examples(path: Path) -> tuple[list[Example], list[str]]:
-    """The usable lines of `path` in order, and one sentence per line that is not. OSError if it cannot be read."""
+def read_examples(path: Path, tiers: Container[str] | None = None) -> tuple[list[Example], list[str]]:
+    """The usable lines of `path` in order, and one sentence per line that is not. OSError if it cannot be read.
+
+    With `tiers`, a line that names another cannot be used.
+    """
     examples: list[Example] = []
     problems: list[str] = []
     with path.open("rb") as file:
@@ -32,7 +35,7 @@ def read_examples(path: Path) -> tuple[list[Example], list[str]]:
             if not line.strip():
                 continue
             try:
-                examples.append(_example(line))
+                examples.append(_example(line, tiers))
             except ValueError as error:
                 problems.append(f"{path.name}, line {number}: {error}")
     return examples, problems
@@ -44,7 +47,7 @@ def latest(examples: Iterable[Example]) -> list[Example]:
     return list(by_text.values())
 
 
-def _example(line: bytes) -> Example:
+def _example(line: bytes, tiers: Container[str] | None) -> Example:
     try:
         row = json.loads(line)
     except UnicodeDecodeError:
@@ -58,4 +61,6 @@ def _example(line: bytes) -> Example:
         raise ValueError('"text" is missing or empty')
     if not isinstance(tier, str) or not tier:
         raise ValueError('"tier" is missing')
+    if tiers is not None and tier not in tiers:  # it may be a prompt, by a slip: no more of it than tells which line
+        raise ValueError(f"unknown tier {tier[:40]!r}")
     return Example(text, tier, lang if isinstance(lang, str) else "")

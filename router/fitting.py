@@ -125,6 +125,7 @@ def near_duplicate_groups(texts: Sequence[str]) -> Ints:
     # The likeness of two sets is at most the root of the ratio of their sizes: a text has no variant of another length.
     ends = np.searchsorted(sizes, sizes / COMPARED_RATIO, side="right")
     parent = np.arange(len(vectors))
+    joined = parent.copy()  # a text that each is known to be connected with
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -134,10 +135,14 @@ def near_duplicate_groups(texts: Sequence[str]) -> Ints:
 
     for start in range(0, len(vectors), 512):
         block = vectors[start : start + 512]
-        rows, columns = np.nonzero(block @ vectors[start : ends[start + len(block) - 1]].T > NEAR_DUPLICATE)
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-            if row < column:
-                parent[root(start + column)] = root(start + row)
+        alike = block @ vectors[start : ends[start + len(block) - 1]].T > NEAR_DUPLICATE
+        for row in np.flatnonzero(alike.sum(axis=1) > 1):
+            columns = start + np.flatnonzero(alike[row])
+            own = root(start + int(row))
+            # Texts from one template are all alike: those already joined are left out before Python counts them.
+            for other in np.unique(joined[columns]):
+                parent[root(int(other))] = own
+            joined[columns] = own
     roots = np.empty(len(vectors), dtype=np.intp)
     roots[order] = [order[root(index)] for index in range(len(vectors))]
     _, first, group = np.unique(roots, return_index=True, return_inverse=True)

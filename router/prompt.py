@@ -11,8 +11,9 @@ import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from heapq import merge
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 # Blocks that agent harnesses put into user messages. Only closed blocks are taken out, so that a person who asks what
 # a tag means is still understood.
@@ -26,12 +27,20 @@ HARNESS_TAGS = (
     "user-prompt-submit-hook", "environment_info", "workspace_info",
 )  # fmt: skip
 # Tags in which a harness wraps the person's own words: where one is found, only its inside counts.
-ASK_TAGS = ("user_query", "user_message", "user_request", "userRequest", "command-args", "feedback", "task")
+_SURE_ASK_TAGS = ("user_query", "userRequest", "command-args")
+# People use these for their data, too ("Summarise this:" and a <feedback>): there, only where nobody else has written
+# anything beside the block.
+_LIKELY_ASK_TAGS = ("user_message", "user_request", "feedback", "task")
+# What a harness writes beside them.
+_PREAMBLE = re.compile(
+    r"(?:\[[A-Za-z]+(?:[ _][A-Za-z]+)*(?: for '[^\n]*')?\]|The user (?:denied|approved|rejected|has provided)\b|"
+    r"# (?:task_progress|TODO LIST|Todo List)\b)"
+)
 # Lines that a harness writes without a tag.
 _NOTICES = re.compile(r"^\[Request interrupted by user(?: for tool use)?\]$", re.MULTILINE)
 # Begins a message in which a harness, not a person, returns what a tool found; a person's answer in it is in tags.
 _RETURNED = re.compile(r"\[[a-z]+(?:_[a-z]+)+(?: for '[^\n]*')?\] Result:|\[ERROR\] You did not use a tool in your")
-_RETURNED_TAGS = (*ASK_TAGS, "answer")
+_RETURNED_TAGS = (*_SURE_ASK_TAGS, *_LIKELY_ASK_TAGS, "answer")
 # Names that a person's own markup may bear, too: harnesses put such blocks on lines of their own, people in sentences.
 _OWN_LINES = frozenset(
     {"rules", "user_info", "current_file", "additional_data", "function_results", "tool_result", "tool_results"}
@@ -41,12 +50,14 @@ _OWN_LINES = frozenset(
 # How many user turns before a follow-up are read with it (SPEC: one or two).
 MAX_EARLIER_TURNS = 2
 # Beyond this, the middle of a message isn't searched for harness blocks: a pasted book must not cost milliseconds.
-# Once messages of twice as much were searched, no earlier turn is looked at.
+# Once messages of twice as much were searched, of the turns before only the first of all is looked at.
 SEARCHED_CHARS = 400_000
 FOLLOW_UP_MAX_CHARS = 60
 FOLLOW_UP_MAX_WORDS = 9
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# `\\w` lacks the signs that follow a letter in Arabic and Hindi: without them "हाँ" would be the word "ह".
+_LETTER = r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0962\u0963])"
+_WORD = re.compile(rf"{_LETTER}+(?:['’]{_LETTER}+)*")
 _CLAUSE_END = re.compile(r"[,;:.!?\n—–]| - ")
 
 # Says nothing by itself: agreement, continuation, "again". Whole message of such words = follow-up.
@@ -64,7 +75,7 @@ _GO_ON = frozenset(
     sí si claro vale adelante continúa sigue hazlo dale oui vas-y vas y continue d'accord daccord ja genau weiter mach
     los bitte sim pode continua faz ok va bene sì avanti tak dalej dobrze evet devam tamam да давай продолжай дальше
     хорошо ага ладно так далі はい お願いします 続けて 네 응 계속
-    好 好的 是 是的 继续 可以 对 行 繼續 为什么 為什麼 不对 不對 なぜ 왜 نعم اكمل تابع لماذا हाँ हां जारी
+    好 好的 是 是的 继续 可以 对 行 繼續 为什么 為什麼 不对 不對 なぜ 왜 نعم اكمل تابع لماذا हाँ हां जारी रखें रखो
     """.split()
 )
 # Points at something said before.
@@ -176,25 +187,45 @@ def text_to_classify(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(reversed(parts))
 
 
+def bare_text_to_classify(text: str) -> str:
+    """A text that comes without a chat is read as the only message of one, so that all ways of asking agree."""
+    return text_to_classify([{"role": "user", "content": text}])
+
+
 def _human_turns(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Texts of the user messages, newest first, without those that are empty once harness blocks are out."""
     searched = 0
-    for message in reversed(messages):
+    contents = (message.get("content") for message in messages if message.get("role") == "user")
+    from_user = [texts for content in contents if (texts := _texts(content))]
+    while from_user:
+        # An agent's long loop: what it is about was said at its beginning.
+        texts = from_user.pop() if searched < 2 * SEARCHED_CHARS else from_user[0]
         if searched >= 2 * SEARCHED_CHARS:
-            return
-        if message.get("role") == "user":
-            content = message.get("content")
-            searched += min(sum(map(len, _texts(content))), SEARCHED_CHARS)
-            if text := human_text(content):
-                yield text
+            from_user.clear()
+        if _is_returned(texts) and not _has_answer(texts):
+            continue  # costs next to nothing and counts for as much
+        searched += min(sum(map(len, texts)), SEARCHED_CHARS)
+        if text := _human_text(texts):
+            yield text
 
 
 def human_text(content: Any) -> str:
     """The person's words in one message's `content` (a string, or parts of which the text ones count)."""
-    texts = _texts(content)
-    if texts and _RETURNED.match(texts[0]):
+    return _human_text(_texts(content))
+
+
+def _human_text(texts: Sequence[str]) -> str:
+    if texts and _is_returned(texts):
         return "\n".join(kept for text in texts if (kept := _asked(clip(text, SEARCHED_CHARS), _RETURNED_TAGS)))
     return "\n".join(kept for text in texts if (kept := strip_harness(text)))
+
+
+def _is_returned(texts: Sequence[str]) -> bool:
+    return _RETURNED.match(texts[0]) is not None
+
+
+def _has_answer(texts: Sequence[str]) -> bool:
+    return any("</" in text and any(f"</{tag}>" in text for tag in _RETURNED_TAGS) for text in texts)
 
 
 def _texts(content: Any) -> list[str]:
@@ -207,74 +238,121 @@ def _texts(content: Any) -> list[str]:
 
 def strip_harness(text: str) -> str:
     """`text` without harness blocks, trimmed. Linear in the length, whatever the input: no backtracking."""
-    text = _NOTICES.sub("", clip(text, SEARCHED_CHARS))
+    text = clip(text, SEARCHED_CHARS)
+    if "[Request interrupted" in text:
+        text = _NOTICES.sub("", text)
     if "</" not in text:
         return text.strip()
     closed = {tag: at for tag in HARNESS_TAGS if (at := text.find(f"</{tag}>")) >= 0}
     for tag in sorted(closed, key=closed.__getitem__):  # of blocks that share a line, the first one goes first
         text = _without(text, _blocks(text, tag))
-    asked = _asked(text, ASK_TAGS)
+    asked = _asked(text, _SURE_ASK_TAGS)
+    if asked is None:
+        asked = _asked(text, _LIKELY_ASK_TAGS, alone=True)
     return text.strip() if asked is None else asked
 
 
-def _asked(text: str, tags: Sequence[str]) -> str | None:
-    """The inside of the blocks of the first of `tags` that has any."""
+def _asked(text: str, tags: Sequence[str], alone: bool = False) -> str | None:
+    """The inside of the blocks of the first of `tags` that has any; `alone`: unless somebody wrote beside them."""
     for tag in tags:
         if f"</{tag}>" in text and (blocks := _blocks(text, tag)):
-            return "\n".join(text[opening.end() : closing.start()].strip() for opening, closing in blocks).strip()
+            beside = _without(text, blocks).strip() if alone else ""
+            if not beside or _PREAMBLE.match(beside):
+                return "\n".join(text[opening.end : closing.start].strip() for opening, closing in blocks).strip()
     return None
 
 
-_Block = tuple[re.Match[str], re.Match[str]]  # the opening tag and the closing one
+class _Tag(NamedTuple):
+    start: int
+    end: int
+    opens: bool
+    begins: bool  # nothing else stands before it on its line
+    ends: bool  # nor behind it, if it is a closing one
+
+
+_Block = tuple[_Tag, _Tag]  # the opening tag and the closing one
 
 
 def _blocks(text: str, tag: str) -> list[_Block]:
     """The outermost blocks of `tag`, in order; one stack, so that the time is linear."""
-    opened: list[re.Match[str]] = []
+    opened: list[_Tag] = []
     blocks: list[_Block] = []
-    for found in _tokens(tag).finditer(text):
-        if found["opening"]:
+    for found in _tags(text, tag):
+        if found.opens:
             opened.append(found)
         elif opened:
             opening = opened.pop()
-            while blocks and blocks[-1][0].start() > opening.start():
+            while blocks and blocks[-1][0].start > opening.start:
                 blocks.pop()  # it was nested
             blocks.append((opening, found))
     # What stays open is a mention; but where it begins a line or stands right behind a block, it is the block that
     # begins, and the mention was inside.
     for opening in reversed(opened):
-        at = bisect(blocks, opening.start(), key=lambda block: block[0].start())
-        behind = at > 0 and blocks[at - 1][1].end() == opening.start()
-        if (behind or opening["begins"] is not None) and at < len(blocks):
+        at = bisect(blocks, opening.start, key=lambda block: block[0].start)
+        behind = at > 0 and blocks[at - 1][1].end == opening.start
+        if (behind or opening.begins) and at < len(blocks):
             blocks[at] = (opening, blocks[at][1])
     if tag not in _OWN_LINES:
         return blocks
     kept: list[_Block] = []
     for opening, closing in blocks:
-        begins = opening["begins"] is not None or bool(kept and kept[-1][1].end() == opening.start())
-        if begins and closing["ends"] is not None:
+        begins = opening.begins or bool(kept and kept[-1][1].end == opening.start)
+        if begins and closing.ends:
             kept.append((opening, closing))
     return kept
 
 
-@cache
-def _tokens(tag: str) -> re.Pattern[str]:
-    """Opening and closing tags. `begins`, `ends`: set where nothing else stands before or behind it on its line.
-
-    Another block may follow on the same line. No part can match in two ways, so nothing is ever tried twice.
+def _tags(text: str, tag: str) -> Iterator[_Tag]:
+    """Opening and closing tags, in order. Found by their names first: a pattern that is tried at every place costs ten
+    times as much, and there are many tags to look for.
     """
-    # Of a block that goes whole, only the tag's name matters; an ask's tag must end, for what is behind it stays.
-    end = r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if tag in _RETURNED_TAGS else r"(?:>|(?=\s))"
-    opening = rf"(?P<begins>^[ \t]*)?(?P<opening><{tag}{end})"
-    return re.compile(rf"{opening}|</{tag}>(?P<ends>[ \t\r]*(?:$|(?=<)))?", re.MULTILINE)
+    end = _ends_of_openings(tag in _RETURNED_TAGS)
+    opening, closing = f"<{tag}", f"</{tag}>"
+    behind = 0  # the end of the tag before
+    for start in merge(_places(text, opening), _places(text, closing)):
+        if start < behind:
+            continue  # in a value of that tag
+        opens = text[start + 1] != "/"
+        if opens:
+            if (found := end.match(text, start + len(opening))) is None:
+                continue  # a longer name, or no end
+            stop, ends = found.end(), False
+        else:
+            found = _REST_OF_LINE.match(text, start + len(closing))
+            stop, ends = (found.end(), True) if found else (start + len(closing), False)
+        line = text[behind:start].rpartition("\n")[2]
+        begins = opens and not line.strip(" \t") and (not behind or behind + len(line) < start)
+        # What begins a line has the blanks before it, what ends one those behind it.
+        yield _Tag(start - len(line) if begins else start, stop, opens, begins, ends)
+        behind = stop
+
+
+def _places(text: str, sought: str) -> Iterator[int]:
+    at = text.find(sought)
+    while at >= 0:
+        yield at
+        at = text.find(sought, at + 1)
+
+
+@cache
+def _ends_of_openings(whole: bool) -> re.Pattern[str]:
+    """What follows the name in an opening tag. No part can match in two ways, so nothing is ever tried twice.
+
+    Of a block that goes whole, only the tag's name matters; an ask's must end (`whole`), for what is behind it stays.
+    """
+    return re.compile(r"""(?:\s(?:[^<>"']|"[^"<]*"|'[^'<]*')*+)?>""" if whole else r">|(?=\s)")
+
+
+# Nothing else stands behind it on its line; another block may follow there.
+_REST_OF_LINE = re.compile(r"[ \t\r]*(?:$|(?=<))", re.MULTILINE)
 
 
 def _without(text: str, blocks: list[_Block]) -> str:
     kept: list[str] = []
     position = 0
     for opening, closing in blocks:
-        kept.append(text[position : opening.start()])
-        position = closing.end()
+        kept.append(text[position : opening.start])
+        position = closing.end
     return "".join((*kept, text[position:]))
 
 

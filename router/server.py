@@ -230,12 +230,15 @@ async def _until(stop: asyncio.Event, heartbeat: Callable[[], bool]) -> None:
 
 
 async def _drain(runner: Runner, service: Service, now: asyncio.Event, heartbeat: Callable[[], bool]) -> None:
-    """Waits for running requests and for the last bytes of their answers, `/ready` answering 503 meanwhile."""
+    """Waits for running requests, a retraining among them, and for the last bytes of their answers.
+
+    `/ready` answers 503 meanwhile.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + service.settings.drain_timeout
     if service.in_flight:
         log.info("draining: %d requests are running", service.in_flight)
-    while (service.in_flight or _unsent(runner)) and not now.is_set() and loop.time() < end:
+    while (service.in_flight or service.is_retraining or _unsent(runner)) and not now.is_set() and loop.time() < end:
         heartbeat()
         await asyncio.sleep(_DRAIN_POLL_SECONDS)
     if service.in_flight:

@@ -65,6 +65,10 @@ class Service:
         return self.classifier.classifier.models_dir
 
     @property
+    def is_retraining(self) -> bool:
+        return self.retraining is not None and not self.retraining.done()
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         assert self._loop is not None  # noqa: S101 - `start` ran before any request
         return self._loop

@@ -30,6 +30,7 @@ from router.classifier import Classifier, Loaded, head_input
 from router.examples import BUILT_IN, Example, latest, read_examples
 from router.fitting import cross_validate, near_duplicate_groups
 from router.head import Head, Ints, Prior, fit, loss_gradient
+from router.prompt import bare_text_to_classify
 from router.scoring import Score, score
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ CLEARLY_WORSE = 0.03
 TOLERANCE = 1e-5
 # A label that the shipped head has never seen starts this far (in log odds) below its lowest bias.
 NEW_LABEL_BIAS = -6.0
+
+# A report names so many lines that it could not use.
+MAX_PROBLEMS = 100
 
 Inputs = npt.NDArray[np.float32]
 
@@ -140,20 +144,27 @@ def retrain(
         score=_out_of_fold(head, data),
         kept=kept,
         new_right=right,
-        problems=tuple(problems),
+        problems=_first(problems),
         duration_s=time.perf_counter() - started,
         head=classifier.versions[1],
     )
     if not report.success:
         raise RetrainRefused(report)
     content = head.to_bytes()
-    section = {**loaded.manifest.section("head"), "labels": list(labels), "retrained": report.as_dict()}
-    if not new:
-        section.pop("retrained")
+    section = {**loaded.manifest.section("head"), "labels": list(labels)}
+    if new:  # without the problems, which quote a private file
+        section["retrained"] = {name: value for name, value in report.as_dict().items() if name != "problems"}
+    else:
+        section.pop("retrained", None)
     publish(folder, {"head": NewFile(content, ".npz")}, {"head": section}, expect=seen)
     classifier.reload_if_changed()
     identity = hashlib.sha256(content).hexdigest()[:12]
     return dataclasses.replace(report, head=identity, duration_s=time.perf_counter() - started)
+
+
+def _first(problems: Sequence[str]) -> tuple[str, ...]:
+    left = len(problems) - MAX_PROBLEMS
+    return (*problems[:MAX_PROBLEMS], f"and {left} more") if left > 0 else tuple(problems)
 
 
 def _shipped_head(manifest: Manifest) -> Head:
@@ -164,21 +175,25 @@ def _gather(
     classifier: Classifier, shipped: Head, extra: Sequence[Example], training_data: Path | None, built_in: Path
 ) -> tuple[list[Example], list[Example], list[str]]:
     """Built-in examples, new ones (the last word per text; `extra` comes last), and what could not be used."""
+    allowed = set(shipped.labels) | set(classifier.tiers)
     try:
         known, problems = read_examples(built_in)
         stored: list[Example] = []
         if training_data is not None and training_data.exists():
-            stored, more = read_examples(training_data)
+            stored, more = read_examples(training_data, allowed)
             problems += more
     except OSError as error:
         raise ArtifactError(f"{error.filename}: {error.strerror}") from error
-    allowed = set(shipped.labels) | set(classifier.tiers)
-    new = []
-    for example in latest([*stored, *extra]):
-        if example.tier in allowed:
-            new.append(example)
-        else:
-            problems.append(f"unknown tier {example.tier!r}: TIERS lists {', '.join(classifier.tiers)}")
+    problems += [f"unknown tier {row.tier[:40]!r}" for row in extra if row.tier not in allowed]
+    # Learnt as it is served: a prompt out of a log comes with what an agent's harness wrote around it.
+    asked = [
+        dataclasses.replace(row, text=bare_text_to_classify(row.text))
+        for row in (*stored, *extra)
+        if row.tier in allowed
+    ]
+    new = [row for row in latest(asked) if row.text]
+    if empty := sum(not row.text for row in asked):
+        problems.append(f"examples in which nothing is a person's own: {empty}")
     overruled = {example.text.strip() for example in new}
     known = [row for row in latest(known) if row.tier in shipped.labels and row.text.strip() not in overruled]
     return known, new, problems

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.prompt import clip, is_follow_up, strip_harness, text_to_classify
+from router.prompt import HARNESS_TAGS, clip, is_follow_up, strip_harness, text_to_classify
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def test_a_person_s_answer_among_returned_results_counts() -> None:
     assert text_to_classify([user("[Exam] Result: 85 %. Is this good?")]) == "[Exam] Result: 85 %. Is this good?"
 
 
-@pytest.mark.parametrize("text", ["yes", "Yes, do it", "ok go on", "continue", "and in French?", "why?", "make it shorter", "да", "好的", "继续", "weiter bitte", "what about Rust", "in Python"])  # fmt: skip
+@pytest.mark.parametrize("text", ["yes", "Yes, do it", "ok go on", "continue", "and in French?", "why?", "make it shorter", "да", "हाँ", "जारी रखें", "好的", "继续", "weiter bitte", "what about Rust", "in Python"])  # fmt: skip
 def test_follow_ups_are_read_with_what_they_follow(text: str) -> None:
     assert text_to_classify([user(PROOF), assistant("Shall I?"), user(text)]) == f"{PROOF}\n{text}"
 
@@ -289,8 +289,41 @@ def test_many_hostile_messages_cost_no_more_than_a_few(hostile: str) -> None:
 def test_turns_before_a_great_deal_of_harness_text_are_not_read() -> None:
     block = user("<system-reminder>" + "x" * 390_000 + "</system-reminder>")
     assert text_to_classify([user(PROOF), block, block]) == PROOF
-    assert text_to_classify([user(PROOF), block, block, block]) == ""
-    assert text_to_classify([user(PROOF), block, block, block, user("yes")]) == "yes"
+    said = user("What is the capital of France?")
+    assert text_to_classify([user(PROOF), said, block, block, block]) == PROOF  # but for the first of all
+    assert text_to_classify([user(PROOF), said, block, block, block, user("yes")]) == f"{PROOF}\nyes"
+
+
+def test_a_long_loop_of_returned_results_keeps_its_request() -> None:
+    result = user("[read_file for 'a.py'] Result:\n" + "<b>x</b>\n" * 42_000)
+    began = time.perf_counter()
+    messages = [user(PROOF), user("What is the capital of France?"), *[result] * 70]
+    assert text_to_classify(messages) == "What is the capital of France?"
+    assert time.perf_counter() - began < 1
+
+
+def test_each_harness_tag_once_costs_little() -> None:
+    tags = "".join(f"<{tag}>a</{tag}>" for tag in HARNESS_TAGS)
+    texts = [tags + "\n" * 399_000, tags + "one word and another, " * 18_000, tags + "<" * 399_000]
+    began = time.perf_counter()
+    for text in texts:
+        strip_harness(text)
+    assert time.perf_counter() - began < 0.6  # 0.05 here; 1.8 when each was sought with a pattern
+
+
+@pytest.mark.parametrize("tag", ["feedback", "task", "user_message", "user_request"])
+def test_data_in_a_tag_is_not_taken_for_the_ask(tag: str) -> None:
+    data = f"<{tag}>\nThe app is slow\n</{tag}>"
+    text = f"{PROOF}, and say what this has to do with it:\n{data}"
+    assert strip_harness(text) == text
+    # Beside what a harness writes, it is the ask.
+    for around in (
+        "{}\n<environment_details>x</environment_details>",
+        "The user denied this operation and provided the following feedback:\n{}",
+        "[TASK RESUMPTION] This task was interrupted.\n{}",
+        "{}\n\n# task_progress RECOMMENDED\n- one",
+    ):
+        assert strip_harness(around.format(data)) == "The app is slow"
 
 
 @given(st.text(alphabet="<>/ system-reminder_task\n", max_size=200))

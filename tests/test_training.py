@@ -149,11 +149,40 @@ def test_unknown_tiers_and_bad_lines_are_named_not_fatal(
     report = retrain(load(), training_data=stored, built_in=built_in)
     assert report.new_samples == 1
     assert [problem.split(":")[0] for problem in report.problems] == [
-        "mine.jsonl, line 2",
-        "mine.jsonl, line 4",
-        "mine.jsonl, line 6",
-        "unknown tier 'nonsense'",
+        f"mine.jsonl, line {number}" for number in (2, 4, 5, 6)
     ]
+    assert report.problems[2].endswith("unknown tier 'nonsense'")
+
+
+def test_a_prompt_in_the_place_of_the_tier_is_not_published(
+    load: Callable[..., Classifier], built_in: Path, tmp_path: Path
+) -> None:
+    """The manifest may be read by everyone on the host; the examples may not."""
+    classifier = load()
+    stored = tmp_path / "mine.jsonl"
+    slip = json.dumps({"text": "simple", "tier": "secret " * 40}) + "\n"
+    stored.write_text('{"text": "fine", "tier": "simple"}\n' + slip * 500)
+    report = retrain(classifier, training_data=stored, built_in=built_in)
+    assert len(report.problems) == 101 and report.problems[-1] == "and 400 more"
+    assert max(map(len, report.problems)) < 100
+    manifest = (classifier.models_dir / "manifest.json").read_text()
+    assert "secret" not in manifest and '"new_samples": 1' in manifest
+
+
+def test_an_example_is_learnt_as_it_is_served(load: Callable[..., Classifier], built_in: Path, tmp_path: Path) -> None:
+    """A prompt out of a log comes with what an agent's harness wrote around it."""
+    classifier = load()
+    corrections = [misrouted(classifier, text) for text in ("Explain DNS", "plan my week")]
+    around = "<system-reminder>\nThe todo list is empty. Design nothing.\n</system-reminder>\n"
+    stored = tmp_path / "mine.jsonl"
+    rows = [(around + corrections[0].text, corrections[0].tier), (around, "complex")]
+    stored.write_text("".join(json.dumps({"text": text, "tier": tier}) + "\n" for text, tier in rows))
+    extra = [Example(around + corrections[1].text, corrections[1].tier)]
+    report = retrain(classifier, extra=extra, training_data=stored, built_in=built_in)
+    assert (report.new_samples, report.new_right) == (2, 2)
+    assert report.problems == ("examples in which nothing is a person's own: 1",)
+    for correction in corrections:
+        assert classifier.classify(correction.text).tier == correction.tier
 
 
 def test_clearly_worse_is_refused(load: Callable[..., Classifier], built_in: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from router import server
 from router.artifacts import NewFile, publish
 from router.scoring import Score
 from router.training import RetrainRefused, RetrainReport
@@ -143,6 +146,57 @@ async def test_stopping_waits_for_a_training(
     go_on.set()
     await asyncio.wait_for(stopping, 10)
     assert "Explain DNS" in (tmp_path / "data.jsonl").read_text()
+
+
+async def test_a_drain_waits_for_a_training_and_no_longer_than_it_may(
+    worker: Any, slow_fit: tuple[threading.Event, threading.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked for it wants its figures, and `/ready` has sent everyone else away by then."""
+    started, go_on = slow_fit
+    router = await worker()
+    monkeypatch.setattr(router.service, "draining", True)
+    await leave(router, started)
+
+    async def drain(timeout: float) -> None:
+        monkeypatch.setattr(router.service, "settings", replace(router.service.settings, drain_timeout=timeout))
+        await server._drain(SimpleNamespace(server=None), router.service, asyncio.Event(), lambda: True)  # type: ignore[arg-type]
+
+    await asyncio.wait_for(drain(0.2), 5)
+    assert router.service.is_retraining
+    draining = asyncio.create_task(drain(30))
+    await asyncio.sleep(0.3)
+    assert not draining.done()
+    go_on.set()
+    await asyncio.wait_for(draining, 10)
+    assert not router.service.is_retraining
+
+
+async def test_a_training_is_not_over_before_its_examples_are_kept(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Publishing replaces the manifest. Another worker that trained from then on would undo what was just learnt."""
+    published, go_on = threading.Event(), threading.Event()
+
+    def fit(*_: Any, **__: Any) -> RetrainReport:
+        publish(tmp_path, {"head": NewFile(b"others", ".npz")}, {})
+        published.set()
+        assert go_on.wait(10)
+        return report(True)
+
+    monkeypatch.setattr("router.training.retrain", fit)
+    monkeypatch.setattr(RetrainReport, "as_dict", lambda self: {"success": self.success})
+    one, two = await worker(), await worker()
+
+    async def ask(router: Running) -> int:
+        async with router.post(EXAMPLES, "/retrain") as response:
+            return response.status
+
+    first = asyncio.create_task(ask(one))
+    await asyncio.to_thread(published.wait, 10)
+    assert await ask(two) == 409
+    go_on.set()
+    assert await first == 200
+    assert await ask(two) == 200
 
 
 async def test_a_training_whose_examples_cannot_be_kept_says_so(
