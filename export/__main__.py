@@ -50,10 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m export", description=__doc__)
     parser.add_argument("--source", help="local folder in transformers form, or hub id; default: all-MiniLM-L6-v2")
-    parser.add_argument("--out", type=Path, default=default_models_dir(), help="default: models/")
-    parser.add_argument("--extra", type=Path, action="append", default=[], help="labelled JSONL to fit on as well")
-    parser.add_argument("--measure", type=Path, action="append", default=[], help="labelled JSONL to measure on only")
-    parser.add_argument("--token-limit", type=int, default=TOKEN_LIMIT)
+    parser.add_argument("--out", type=Path, default=default_models_dir(), help="default: models/, which is replaced")
+    parser.add_argument(
+        "--extra", type=Path, action="append", default=[], help="labelled JSONL to fit on as well; may be repeated"
+    )
+    parser.add_argument(
+        "--measure", type=Path, action="append", default=[], help="labelled JSONL to measure on only; may be repeated"
+    )
+    parser.add_argument(
+        "--token-limit", type=int, default=TOKEN_LIMIT, help=f"tokens a prompt is clipped to; default: {TOKEN_LIMIT}"
+    )
     parser.add_argument("--full-range", action="store_true", help="8-bit weights: only for processors with VNNI")
     parser.add_argument(
         "--nets",

@@ -14,7 +14,7 @@ from pathlib import Path
 from router import __version__
 from router.config import ConfigError, Settings, load, masked, read_environment
 
-# EX_USAGE-like: what SPEC.md promises for a configuration that cannot be served.
+# EX_USAGE-like: for a configuration that cannot be served.
 EXIT_CONFIGURATION = 2
 EXIT_CANNOT_LISTEN = 1
 

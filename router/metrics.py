@@ -1,6 +1,6 @@
 """Every metric's name, labels and buckets; one `Record` per request, observed once, when the request is over.
 
-Names: SPEC.md. Conventions: https://prometheus.io/docs/practices/naming/. With several workers,
+Conventions: https://prometheus.io/docs/practices/naming/. With several workers,
 `PROMETHEUS_MULTIPROC_DIR` is set before this module is imported and `/metrics` sums over all of them.
 """
 

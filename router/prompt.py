@@ -47,7 +47,7 @@ _OWN_LINES = frozenset(
     | {*_RETURNED_TAGS}
 )
 
-# How many user turns before a follow-up are read with it (SPEC: one or two).
+# How many user turns before a follow-up are read with it.
 MAX_EARLIER_TURNS = 2
 # Beyond this, the middle of a message isn't searched for harness blocks: a pasted book must not cost milliseconds.
 # Once messages of twice as much were searched, of the turns before only the first of all is looked at.

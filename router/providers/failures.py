@@ -64,7 +64,7 @@ def upstream_error(
     param: str | None = None,
     code: str | None = None,
 ) -> UpstreamError:
-    """One error for a provider's error status, with the status that our client gets (SPEC.md, Endpoints)."""
+    """One error for a provider's error status, with the status that our client gets."""
     message = without_key(message.strip(), target)[:MESSAGE_LIMIT]
     type, param, code = (without_key(text, target) if text else text for text in (type, param, code))
     failure = classify_status(status, code or "", message)
