@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,7 @@ async def classify(request: web.Request) -> web.StreamResponse:
         body = parse_object(await read_body(request))
         bias = bias_of(request.headers)
         if "texts" in body:
-            texts = _checked_texts(body["texts"])
-            # There may be megabytes, and streams are waiting for the loop.
-            texts = await asyncio.to_thread(lambda: [bare_text_to_classify(text) for text in texts])
-            found = await service.classifier.classify_many(texts, bias)
+            found = await service.classifier.classify_many(_checked_texts(body["texts"]), bias)
             return json_response({"results": [_classified(one) for one in found]})
         text = _text_of(body)
         began = time.perf_counter()
@@ -139,6 +136,8 @@ def _alone(models_dir: Path) -> Iterator[None]:
     """
     handle = os.open(models_dir / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
+        with suppress(PermissionError):
+            os.fchmod(handle, 0o666)  # whatever the umask: a worker may run under another user
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:

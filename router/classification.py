@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from router import metrics
 from router.classifier import Classification, Classifier
+from router.prompt import bare_text_to_classify
 
 T = TypeVar("T")
 # Texts of one `/classify` batch that are classified before others get their turn.
@@ -42,12 +43,16 @@ class ClassifierService:
         return await self._run(lambda: self.classifier.classify(text, bias))
 
     async def classify_many(self, texts: Sequence[str], bias: float | None = None) -> list[Classification]:
-        """Texts in order, in slices, so that a large batch does not hold up routed requests."""
+        """Texts as they were sent, in order, in slices, so that a large batch does not hold up routed requests."""
         results: list[Classification] = []
         for start in range(0, len(texts), _BATCH):
             part = texts[start : start + _BATCH]
-            results += await self._run(lambda part=part: self.classifier.classify_batch(part, bias))  # type: ignore[misc]
+            results += await self._run(lambda part=part: self._classify(part, bias))  # type: ignore[misc]
         return results
+
+    def _classify(self, texts: Sequence[str], bias: float | None) -> list[Classification]:
+        """In the thread, the reading too: there may be megabytes, and streams are waiting for the loop."""
+        return self.classifier.classify_batch([bare_text_to_classify(text) for text in texts], bias)
 
     def reconfigure(self, confidence_threshold: float, bias: float) -> None:
         """New limits for the classifications that follow."""

@@ -10,10 +10,11 @@ from pathlib import Path
 import orjson
 
 from router.examples import Example, read_examples
+from router.prompt import bare_text_to_classify
 
 
 def append(path: Path, examples: Sequence[Example]) -> int:
-    """Adds the examples that are not already the last word on their text; returns how many were added.
+    """Adds the examples that are not already the last word on what is classified of them; returns how many were added.
 
     One locked, flushed and synced write: other writers wait, a crash leaves whole lines. A file whose last line lacks
     its end (an editor's, or a full disk's doing) gets it first, so that the new example does not join it. `OSError`
@@ -23,11 +24,12 @@ def append(path: Path, examples: Sequence[Example]) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)  # prompts are private
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        known = {example.text.strip(): example.tier for example in read_examples(path)[0]}
+        known = {bare_text_to_classify(example.text): example.tier for example in read_examples(path)[0]}
         lines = []
         for example in examples:
-            if known.get(example.text.strip()) != example.tier:
-                known[example.text.strip()] = example.tier
+            text = bare_text_to_classify(example.text)
+            if known.get(text) != example.tier:
+                known[text] = example.tier
                 lines.append(orjson.dumps({"text": example.text, "tier": example.tier}) + b"\n")
         if lines:
             size = os.fstat(descriptor).st_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -98,9 +99,11 @@ def file(raw: str) -> Path:
     """A file, there already or not. A device may have no end and a pipe no writer: reading one never returns."""
     path = Path(raw)
     try:
-        other = path.exists() and not path.is_file()
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path
     except (OSError, ValueError):  # a name too long, a folder that may not be entered
         raise ValueError("a path that can be looked at") from None
-    if other:
+    if not stat.S_ISREG(mode):
         raise ValueError("a file, not a folder, a pipe or a device")
     return path

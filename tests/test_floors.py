@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "router"
 
 # Floor of each module (or package) of `router`. A new module is added here; README.md ("Layout") says what each is for.
 FLOORS: dict[str, int] = {
-    "errors": 0, "sse": 0, "chat": 1, "prompt": 0, "vendors": 0, "values": 0, "examples": 0, "features": 0,
+    "errors": 0, "sse": 0, "chat": 1, "harness": 0, "followup": 0, "prompt": 1, "vendors": 0, "values": 0, "examples": 0, "features": 0,
     "config": 1, "artifacts": 1, "metrics": 1, "access": 1, "logs": 2, "tracing": 2, "fitting": 3, "scoring": 3,
     "encoder": 2, "head": 2, "estimate": 2, "firststage": 2, "policy": 2, "health": 2, "feedback": 2, "providers": 2,
     "connection": 0, "inflater": 1, "pool": 1, "classifier": 3, "upstream": 3, "doors": 3, "embeddings": 3,

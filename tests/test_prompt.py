@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.prompt import HARNESS_TAGS, clip, is_follow_up, strip_harness, text_to_classify
+from router.followup import is_follow_up
+from router.harness import HARNESS_TAGS, strip_harness
+from router.prompt import clip, text_to_classify
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -273,17 +275,17 @@ def test_hostile_text_costs_little() -> None:
     texts += [("\n" + " " * 100) * 4_000, "</task>" + " " * 390_000 + "x", "<rules " * 50_000 + "</rules>"]
     texts += ["<task " + "a" * 390_000, "<task '" * 55_000, "<task \"'" * 45_000, "<task " + "'a'" * 130_000]
     for text in texts:
-        strip_harness(text + "</task>")
+        text_to_classify([user(text + "</task>")])
     assert time.perf_counter() - began < 5
 
 
 @pytest.mark.parametrize("hostile", ["\n<task></task>" * 28_000, "\n<rules>" * 48_000 + "</rules>"])
 def test_many_hostile_messages_cost_no_more_than_a_few(hostile: str) -> None:
     parts = [{"type": "text", "text": hostile}] * 75
-    began = time.perf_counter()
+    began = time.process_time()
     text_to_classify([user(hostile)] * 75)
     text_to_classify([user(parts)])
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_turns_before_a_great_deal_of_harness_text_are_not_read() -> None:
@@ -311,17 +313,44 @@ def test_each_harness_tag_once_costs_little() -> None:
     assert time.perf_counter() - began < 0.6  # 0.05 here; 1.8 when each was sought with a pattern
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" + "a_" * 4_000_000,
+        "[a_b for '" + "'" * 8_000_000,
+        "[A" + "a" * 8_000_000 + "\n<task>\nx\n</task>",
+        [{"type": "text", "text": "</"}] * 100_000,
+        [{"type": "text", "text": "<task>x</task>"}] * 50_000,
+    ],
+    ids=["name", "quotes", "preamble", "parts", "tagged parts"],
+)
+def test_hostile_messages_cost_little(content: Any) -> None:
+    began = time.process_time()
+    text_to_classify([user("Hello"), user(content)])
+    assert time.process_time() - began < 0.6
+
+
+def test_only_what_is_needed_is_read() -> None:
+    earlier = user([{"type": "text", "text": "x" * 250_000}] * 2)
+    began = time.process_time()
+    for _ in range(100):
+        text_to_classify([earlier] * 60 + [user("What is the capital of France?")])
+    assert time.process_time() - began < 0.3
+
+
 @pytest.mark.parametrize("tag", ["feedback", "task", "user_message", "user_request"])
 def test_data_in_a_tag_is_not_taken_for_the_ask(tag: str) -> None:
     data = f"<{tag}>\nThe app is slow\n</{tag}>"
-    text = f"{PROOF}, and say what this has to do with it:\n{data}"
-    assert strip_harness(text) == text
+    for asked in (f"{PROOF}, and say what this has to do with it:", f"[URGENT] {PROOF}, and answer:"):
+        assert strip_harness(f"{asked}\n{data}") == f"{asked}\n{data}"
     # Beside what a harness writes, it is the ask.
     for around in (
         "{}\n<environment_details>x</environment_details>",
         "The user denied this operation and provided the following feedback:\n{}",
         "[TASK RESUMPTION] This task was interrupted.\n{}",
         "{}\n\n# task_progress RECOMMENDED\n- one",
+        "{}\n\n<file_content path='a.py'>\ndef f(): ...\n</file_content>",
+        "<explicit_instructions type='release.md'>\nAsk first.\n</explicit_instructions>\n{}",
     ):
         assert strip_harness(around.format(data)) == "The app is slow"
 
