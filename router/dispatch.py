@@ -19,7 +19,7 @@ import orjson
 
 from router.chat import Chat
 from router.config import Settings, Target
-from router.errors import Failure, NotConfigured, UpstreamError
+from router.errors import BadRequest, Failure, NotConfigured, UpstreamError
 from router.health import Health
 from router.metrics import Record
 from router.opened import Opened
@@ -122,7 +122,15 @@ class Dispatcher:
                     return await self._serve(target, outgoing, chat, settings, record, deadline, bool(remaining))
                 except UpstreamError as failed:
                     error, reason = failed, failed.failure.value
-                except BaseException:  # the client left, or its request cannot be put so: no verdict on the target
+                except BadRequest:  # the request cannot be put in this target's words
+                    self._health.abandoned(target.tier, record)
+                    if first_error is None:
+                        raise
+                    # The client sent what the tier it asked for understands, and can wait for that one.
+                    if remaining:
+                        record.fallbacks += ((target.tier, remaining[0].tier, "untranslatable"),)
+                    continue
+                except BaseException:  # the client left: no verdict on the target
                     self._health.abandoned(target.tier, record)
                     raise
             if error.failure is Failure.CONTEXT_LENGTH:

@@ -43,6 +43,29 @@ def line_env(*fakes: FakeOpenAI, **settings: str) -> dict[str, str]:
     return env
 
 
+@pytest.mark.parametrize("fallbacks", ["complex", "complex,reasoning"])
+async def test_a_fallback_that_has_no_words_for_the_request_is_passed_over(
+    start_router: Start, fake: FakeOpenAI, third: FakeOpenAI, fallbacks: str
+) -> None:
+    """What the client sent is right for the tier it asked for: a 400 would tell it not to try again."""
+    async with claude.FakeAnthropic() as other:
+        env = tier_env("simple", fake, FALLBACKS=fallbacks) | tier_env("reasoning", third)
+        env |= tier_env("complex", other, "anthropic", MODEL="claude-sonnet-4-5", API_KEY=claude.KEY)
+        router = await start_router({**env, "RETRIES": "0"})
+        fake.script(Status(429, headers={"retry-after": "3"}))
+        audio = [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]
+        body = {"model": "simple", "messages": [{"role": "user", "content": audio}]}
+        async with router.post(body) as response:
+            if fallbacks == "complex":
+                assert (response.status, response.headers["retry-after"]) == (429, "3")
+            else:
+                assert (response.status, response.headers["x-virtusoul-tier"]) == (200, "reasoning")
+        assert not other.requests
+        # Where nothing has failed before, it is the request that is wrong.
+        async with router.post({**body, "model": "complex"}) as response:
+            assert response.status == 400
+
+
 # --- circuits --------------------------------------------------------------------------------------------------------
 
 
