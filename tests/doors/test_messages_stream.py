@@ -155,6 +155,15 @@ def test_an_empty_stream_is_an_empty_message() -> None:
     assert message.content == []
 
 
+def test_an_empty_finish_reason_is_none() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    said, called = [chunk({"content": "x"}, "")], [chunk({"tool_calls": [call]}, "")]
+    assert stream([*said, chunk({}, "length"), chunk({}, "")])[0].stop_reason == "max_tokens"
+    assert stream([*called, chunk({}, "")])[0].stop_reason == "tool_use"
+    message = answered({"content": None, "tool_calls": [call]}, "")
+    assert message["stop_reason"] == "tool_use"
+
+
 def test_a_refusal_in_a_stream() -> None:
     message, _ = stream([chunk({"refusal": "I "}), chunk({"refusal": "can't."}), chunk({}, "stop")])
     assert (message.content[0].text, message.stop_reason) == ("I can't.", "refusal")  # type: ignore[union-attr]

@@ -149,6 +149,11 @@ def test_incomplete_answers(finish: str, reason: str) -> None:
     assert final.incomplete_details.reason == reason
 
 
+def test_an_empty_finish_reason_is_none() -> None:
+    final, _ = stream([chunk({"content": "x"}, ""), chunk({}, "length"), chunk({}, "")])
+    assert final.status == "incomplete"
+
+
 def test_a_refusal() -> None:
     body, _ = answered({"content": None, "refusal": "I can't."})
     assert body["output"][0]["content"] == [{"type": "refusal", "refusal": "I can't."}]

@@ -86,7 +86,7 @@ class MessagesWriter:
         for choice in choices_of(document):
             if choice.get("index") in (0, None):
                 self._blocks.add(read(choice.get("delta")), events)
-                if choice.get("finish_reason") is not None:
+                if choice.get("finish_reason"):  # "" is null, as in `providers.openai`
                     self._choice = choice
 
 

@@ -100,8 +100,8 @@ class ResponsesWriter:
                 self._message().annotate(annotations)
             for piece in said.calls:
                 self._add_call(piece)
-            if choice.get("finish_reason") is not None:
-                self._finish = choice["finish_reason"]
+            if finish := choice.get("finish_reason"):  # "" is null, as in `providers.openai`
+                self._finish = finish
 
     def _keep_details(self) -> None:
         if details := self._details.take():
