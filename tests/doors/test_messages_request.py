@@ -300,6 +300,27 @@ def test_tools_and_choice() -> None:
 
 
 @pytest.mark.parametrize(
+    ("schema", "parameters"),
+    [
+        ({"type": "object"}, {"type": "object", "properties": {}}),
+        ({"type": "object", "properties": None}, {"type": "object", "properties": {}}),
+        (
+            {"type": "object", "additionalProperties": False},
+            {"type": "object", "additionalProperties": False, "properties": {}},
+        ),
+        (CLOSED, CLOSED),
+        ({"anyOf": [{"type": "object"}]}, {"anyOf": [{"type": "object"}]}),
+        (None, {"type": "object", "properties": {}}),
+    ],
+)
+def test_an_object_schema_has_properties_as_openai_demands(schema: Json | None, parameters: Json) -> None:
+    chat = parse(tools=[{"name": "f", "input_schema": schema}])
+    assert chat.body["tools"][0]["function"]["parameters"] == parameters
+    assert chat.native is not None
+    assert orjson.loads(chat.native[1])["tools"][0]["input_schema"] == schema
+
+
+@pytest.mark.parametrize(
     ("choice", "hub"),
     [
         ({"type": "auto"}, "auto"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.doors import checks
+from router.doors.schemas import with_properties
 
 Json = dict[str, Any]
 
@@ -66,7 +67,7 @@ def _tool(tool: Json, where: str, lost: list[str]) -> Json | None:
         if description := checks.optional_text(tool, "description", where):
             function["description"] = description
         schema = checks.optional_object(tool, "input_schema", where)
-        function["parameters"] = schema if schema is not None else {"type": "object", "properties": {}}
+        function["parameters"] = with_properties(schema if schema is not None else {"type": "object"})
         if tool.get("strict") is True and fits_strict_mode(schema):
             function["strict"] = True
         elif tool.get("strict") is True:
