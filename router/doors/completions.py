@@ -152,7 +152,7 @@ def _choice(index: Any, text: str, logprobs: Json | None, finish: str | None) ->
 
 
 def _finish(reason: Any) -> str | None:
-    if reason is None:
+    if not reason:  # "" is null, as in `providers.openai`
         return None
     if reason == "model_length":  # Mistral's word for a full context window
         return "length"

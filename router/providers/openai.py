@@ -83,7 +83,7 @@ class OpenAiStream:
                         break
             elif choice.get("text"):
                 content = True
-            if choice.get("finish_reason") is not None:
+            if choice.get("finish_reason"):  # SGLang, Ollama and others send "" where the API has null
                 _refuse_broken(choice, self._target)
                 content = True
                 index = choice.get("index")

@@ -110,6 +110,12 @@ def test_a_stream() -> None:
         Completion.model_validate(document)
 
 
+def test_an_empty_finish_reason_is_none() -> None:
+    chunks = [chunk({"content": "a "}, ""), chunk({"content": "time"}, ""), chunk({}, "stop")]
+    found = [document for _, document in streamed(DOOR.writer(parse(stream=True)), chunks)][:-1]
+    assert [document["choices"][0]["finish_reason"] for document in found] == [None, None, "stop"]
+
+
 def test_errors() -> None:
     error = UpstreamError("It broke.", Failure.BROKEN_STREAM)
     assert orjson.loads(DOOR.error(error)) == error.body()

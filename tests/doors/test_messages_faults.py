@@ -23,7 +23,8 @@ Json = dict[str, Any]
     ("fields", "param"),
     [
         ({"max_tokens": None}, "max_tokens"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": False}, "max_tokens"),
         ({"max_tokens": "7"}, "max_tokens"),
         ({"messages": None}, "messages"),
         ({"messages": []}, "messages"),
@@ -41,6 +42,7 @@ Json = dict[str, Any]
         ({"model": None}, "model"),
         ({"stream": "yes"}, "stream"),
         ({"tools": [{"type": "custom"}]}, "tools[0].name"),
+        ({"tools": [{"type": "bash_20250124"}]}, "tools[0].name"),
         ({"tools": [{"name": "f"}], "tool_choice": {"type": "maybe"}}, "tool_choice.type"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),

@@ -13,6 +13,8 @@ from router.doors.messages.thinking import UNSIGNED
 from router.doors.translated import TranslatedChat
 from router.errors import BadRequest
 from router.prompt import text_to_classify
+from router.providers.anthropic import DIALECT as ANTHROPIC
+from tests.providers.kit import target
 
 Json = dict[str, Any]
 
@@ -49,6 +51,11 @@ def result(id: str, content: Any = None, **more: Any) -> Json:
     return {"type": "tool_result", "tool_use_id": id, **({"content": content} if content is not None else {}), **more}
 
 
+def sent_to_anthropic(chat: Chat) -> Json:
+    body: Json = orjson.loads(ANTHROPIC.request(chat, target("claude-sonnet-4-5")).body)
+    return body
+
+
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
 IMAGE_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
@@ -81,6 +88,12 @@ def test_parameters() -> None:
         "user": "u-1", "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip
     assert body.stream
+
+
+def test_a_limit_of_nothing_only_fills_the_cache_and_is_no_fault() -> None:
+    chat = parse(max_tokens=0)
+    assert chat.body["max_tokens"] == 0
+    assert sent_to_anthropic(chat)["max_tokens"] == 0
 
 
 def test_a_long_user_id_becomes_a_digest_that_every_provider_takes() -> None:
@@ -297,6 +310,44 @@ def test_tools_and_choice() -> None:
     assert chat.body["parallel_tool_calls"] is False
     assert chat.lost == ("tools.web_search_20250305",)
     assert chat.needs == {"tools"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "parameters"),
+    [
+        ({"type": "object"}, {"type": "object", "properties": {}}),
+        ({"type": "object", "properties": None}, {"type": "object", "properties": {}}),
+        (
+            {"type": "object", "additionalProperties": False},
+            {"type": "object", "additionalProperties": False, "properties": {}},
+        ),
+        (CLOSED, CLOSED),
+        ({"anyOf": [{"type": "object"}]}, {"anyOf": [{"type": "object"}]}),
+        (None, {"type": "object", "properties": {}}),
+    ],
+)
+def test_an_object_schema_has_properties_as_openai_demands(schema: Json | None, parameters: Json) -> None:
+    chat = parse(tools=[{"name": "f", "input_schema": schema}])
+    assert chat.body["tools"][0]["function"]["parameters"] == parameters
+    assert chat.native is not None
+    assert orjson.loads(chat.native[1])["tools"][0]["input_schema"] == schema
+
+
+TOOLSETS = [
+    {"type": "mcp_toolset", "mcp_server_name": "files"},
+    {"type": "browser_toolset_20260801"},
+    {"type": "computer_toolset_20260801", "configs": {"zoom": {"enabled": False}}},
+]
+
+
+@pytest.mark.parametrize("toolset", TOOLSETS, ids=lambda toolset: toolset["type"])
+def test_a_toolset_without_a_name_is_anthropics_alone(toolset: Json) -> None:
+    chat = parse(tools=[{"name": "f"}, toolset])
+    assert [tool["function"]["name"] for tool in chat.body["tools"]] == ["f"]
+    assert chat.lost == (f"tools.{toolset['type']}",)
+    assert sent_to_anthropic(chat)["tools"] == [{"name": "f"}, toolset]
+    body = {"model": "simple", "messages": [user(text("Hi"))], "tools": [toolset]}
+    assert orjson.loads(count_tokens(orjson.dumps(body)))["input_tokens"] > 0
 
 
 @pytest.mark.parametrize(

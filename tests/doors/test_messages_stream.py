@@ -150,9 +150,37 @@ def test_two_calls_without_ids_or_numbers() -> None:
     assert message.stop_reason == "tool_use"
 
 
+@pytest.mark.parametrize("words", [{"content": "Wait."}, {"reasoning_content": "hm"}, {"refusal": "Wait."}])
+def test_words_between_two_pieces_of_a_call_wait_for_its_end(words: Json) -> None:
+    begun = [call_chunk(0, "a", "f", '{"x":'), chunk(words), call_chunk(0, arguments="1}")]
+    message, _ = stream([*begun, call_chunk(1, "b", "g", "{}"), chunk({}, "tool_calls")], chat(stream=True, **THINKING))
+    call, said, after = message.content
+    assert (call.type, call.input) == ("tool_use", {"x": 1})  # type: ignore[union-attr]
+    assert said.type == ("thinking" if "reasoning_content" in words else "text")
+    assert (after.name, after.input) == ("g", {})  # type: ignore[union-attr]
+
+
+def test_words_behind_a_whole_call_do_not_wait() -> None:
+    writer = DOOR.writer(chat(stream=True))
+    chunks = [call_chunk(0, "a", "f", '{"x":'), chunk({"content": "one "}), call_chunk(0, arguments="1}")]
+    assert b"one" not in b"".join(writer.write([piece(document)], META) for document in chunks)
+    wire = writer.write([piece(chunk({"content": "two"}))], META)
+    texts = [document["delta"].get("text") for name, document in events(wire) if name == "content_block_delta"]
+    assert texts == ["one ", "two"]
+
+
 def test_an_empty_stream_is_an_empty_message() -> None:
     message, _ = stream([])
     assert message.content == []
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}
+    said, called = [chunk({"content": "x"}, "")], [chunk({"tool_calls": [call]}, "")]
+    assert stream([*said, chunk({}, "length"), chunk({}, "")])[0].stop_reason == "max_tokens"
+    assert stream([*called, chunk({}, "")])[0].stop_reason == "tool_use"
+    message = answered({"content": None, "tool_calls": [call]}, "")
+    assert message["stop_reason"] == "tool_use"
 
 
 def test_a_refusal_in_a_stream() -> None:
@@ -195,11 +223,14 @@ def test_any_order_of_deltas_is_a_well_formed_message_that_lost_nothing(deltas: 
 
 @given(
     st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(-9, 9) | st.text(max_size=9), max_size=3), max_size=4),
+    st.lists(st.text(min_size=1, max_size=3), max_size=3),
     st.data(),
 )
 @settings(deadline=None)
-def test_calls_survive_any_cut_and_any_interleaving(inputs: list[Json], data: st.DataObject) -> None:
-    pieces = []
+def test_calls_and_words_survive_any_cut_and_any_interleaving(
+    inputs: list[Json], words: list[str], data: st.DataObject
+) -> None:
+    pieces = [[chunk({"content": word}) for word in words]]
     for number, given_input in enumerate(inputs):
         arguments = orjson.dumps(given_input).decode()
         cut = data.draw(st.integers(0, len(arguments)))
@@ -209,8 +240,9 @@ def test_calls_survive_any_cut_and_any_interleaving(inputs: list[Json], data: st
     while remaining := [queue for queue in pieces if queue]:
         chunks.append(data.draw(st.sampled_from(remaining)).pop(0))
     message, _ = stream([*chunks, chunk({}, "tool_calls")])
-    found = {b.id: (b.name, b.input) for b in message.content}  # type: ignore[union-attr]
+    found = {b.id: (b.name, b.input) for b in message.content if b.type == "tool_use"}
     assert found == {f"id{number}": (f"f{number}", given_input) for number, given_input in enumerate(inputs)}
+    assert "".join(b.text for b in message.content if b.type == "text") == "".join(words)
 
 
 def test_what_a_provider_wants_back_with_its_call_comes_back() -> None:

@@ -149,6 +149,56 @@ def test_incomplete_answers(finish: str, reason: str) -> None:
     assert final.incomplete_details.reason == reason
 
 
+CUT_CALLS = [
+    {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+    {"index": 1, "id": "call_2", "type": "function", "function": {"name": "g", "arguments": '{"path": "/'}},
+]
+
+
+@pytest.mark.parametrize("finish", ["length", "model_length", "content_filter", "tool_calls", "stop"])
+@pytest.mark.parametrize("delta", [
+    {"content": "x"},
+    {"content": "x", "tool_calls": CUT_CALLS},
+    {"tool_calls": [*CUT_CALLS, {"index": 2, "id": "call_3", "function": {"name": "c", "arguments": "free"}}]},
+    {"refusal": "no"},
+])  # fmt: skip
+def test_the_item_in_which_an_answer_was_cut_is_incomplete(delta: Json, finish: str) -> None:
+    whole, _ = answered(delta, finish, chat(tools=[CUSTOM]))
+    _, documents = stream([chunk(delta), chunk({}, finish)], chat(stream=True, tools=[CUSTOM]))
+    last = "incomplete" if finish not in ("tool_calls", "stop") else "completed"
+    for body in (whole, documents[-1]["response"]):
+        *others, end = [item["status"] for item in body["output"]]
+        assert (set(others) <= {"completed"}, end, body["status"]) == (True, last, last)
+
+
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_a_call_cut_before_its_arguments_has_none(finish: str) -> None:
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    whole, _ = answered({"tool_calls": [call]}, finish)
+    _, documents = stream([chunk({"tool_calls": [call]}), chunk({}, finish)])
+    for body in (whole, documents[-1]["response"]):
+        assert body["output"][0]["arguments"] == ("" if finish == "length" else "{}")
+
+
+def test_reasoning_that_was_cut_is_incomplete() -> None:
+    _, documents = stream([chunk({"reasoning_content": "hm"}), chunk({}, "length")])
+    assert [item["status"] for item in documents[-1]["response"]["output"]] == ["incomplete"]
+    _, documents = stream([chunk({"reasoning_content": "hm"}), chunk({"content": "x"}), chunk({}, "length")])
+    assert [item.get("status") for item in documents[-1]["response"]["output"]] == [None, "incomplete"]
+
+
+def test_details_behind_the_cut_item_do_not_hide_it() -> None:
+    details = [{"type": "reasoning.encrypted", "data": "d", "id": "r"}]
+    _, documents = stream([chunk({"content": "x"}), chunk({"reasoning_details": details}), chunk({}, "length")])
+    found = [(item["type"], item.get("status")) for item in documents[-1]["response"]["output"]]
+    assert found == [("message", "incomplete"), ("reasoning", None)]
+
+
+def test_an_empty_finish_reason_is_none() -> None:
+    final, _ = stream([chunk({"content": "x"}, ""), chunk({}, "length"), chunk({}, "")])
+    assert final.status == "incomplete"
+
+
 def test_a_refusal() -> None:
     body, _ = answered({"content": None, "refusal": "I can't."})
     assert body["output"][0]["content"] == [{"type": "refusal", "refusal": "I can't."}]

@@ -147,13 +147,14 @@ def test_parameters() -> None:
 
 
 FUNCTION = {"type": "function", "name": "f", "description": "F.", "parameters": {"type": "object"}, "strict": None}
+EMPTY = {"type": "object", "properties": {}}
 CUSTOM = {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}}
 
 
 def test_tools() -> None:
     chat = parse(tools=[FUNCTION, CUSTOM], tool_choice={"type": "function", "name": "f"}, parallel_tool_calls=False)
     assert chat.body["tools"] == [
-        {"type": "function", "function": {"name": "f", "description": "F.", "parameters": {"type": "object"}}},
+        {"type": "function", "function": {"name": "f", "description": "F.", "parameters": EMPTY}},
         {"type": "custom", "custom": {"name": "c", "format": {
             "type": "grammar", "grammar": {"syntax": "lark", "definition": "x"}}}},
     ]  # fmt: skip

@@ -96,7 +96,7 @@ def stop_of(choice: Mapping[str, Any], source: Json, *, called: bool, refused: b
     if refused:
         return "refusal", None
     finish, matched = choice.get("finish_reason"), choice.get("stop_reason")
-    if called and finish in ("stop", None):
+    if called and finish in ("stop", "", None):
         return "tool_use", None
     if finish == "stop" and isinstance(matched, str) and matched in (source.get("stop_sequences") or ()):
         return "stop_sequence", matched

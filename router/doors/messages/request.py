@@ -133,8 +133,9 @@ def _add_limits(body: Json, hub: Json, counting: bool) -> None:
     if limit is None and not counting:
         checks.missing("max_tokens")
     if limit is not None:
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            checks.refuse("'max_tokens' must be a positive integer.", "max_tokens", "invalid_value")
+        # 0 fills Anthropic's prompt cache and says nothing; another provider gets it as sent and says what it is there.
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            checks.refuse("'max_tokens' must be a whole number, 0 or more.", "max_tokens", "invalid_value")
         hub["max_tokens"] = limit
     for name in _AS_THEY_ARE:
         if body.get(name) is not None:

@@ -24,6 +24,8 @@ from router.sse import encode
 
 Json = dict[str, Any]
 
+_NOTHING = Said()
+
 
 class MessagesWriter:
     """Native pieces pass as they are; hub pieces are retold."""
@@ -86,7 +88,7 @@ class MessagesWriter:
         for choice in choices_of(document):
             if choice.get("index") in (0, None):
                 self._blocks.add(read(choice.get("delta")), events)
-                if choice.get("finish_reason") is not None:
+                if choice.get("finish_reason"):  # "" is null, as in `providers.openai`
                     self._choice = choice
 
 
@@ -100,6 +102,7 @@ class _Blocks:
         self._signed = False
         self._calls = Calls()
         self._call: GrowingCall | None = None  # the open one
+        self._held: list[Said] = []
         self._details = Details()
         self.refused = False
 
@@ -108,6 +111,32 @@ class _Blocks:
         return bool(self._calls.all)
 
     def add(self, said: Said, events: list[bytes]) -> None:
+        """Words inside a call wait like a second call does: a block of theirs would cut its arguments off."""
+        words = said._replace(calls=())
+        if words != _NOTHING:
+            if self._call is not None and not is_whole(self._call.arguments):
+                self._held.append(words)
+            else:
+                self._release(events)
+                self._add_words(words, events)
+        for piece in said.calls:
+            self._add_call(piece, events)
+
+    def finish(self, events: list[bytes]) -> None:
+        self._release(events)
+        self._close(events)
+        for call in self._calls.all:
+            if call.place is None:
+                self._begin_call(call, events)
+                self._close(events)
+        self._add_details(events)
+
+    def _release(self, events: list[bytes]) -> None:
+        held, self._held = self._held, []
+        for words in held:
+            self._add_words(words, events)
+
+    def _add_words(self, said: Said, events: list[bytes]) -> None:
         if self._show_thinking:
             self._add_thinking(said, events)
         self.refused = self.refused or bool(said.refusal)
@@ -115,16 +144,6 @@ class _Blocks:
             if self._open != "text":
                 self._begin({"type": "text", "text": ""}, events)
             self._delta({"type": "text_delta", "text": text}, events)
-        for piece in said.calls:
-            self._add_call(piece, events)
-
-    def finish(self, events: list[bytes]) -> None:
-        self._close(events)
-        for call in self._calls.all:
-            if call.place is None:
-                self._begin_call(call, events)
-                self._close(events)
-        self._add_details(events)
 
     def _add_thinking(self, said: Said, events: list[bytes]) -> None:
         self._details.add(said.details)
@@ -173,6 +192,7 @@ class _Blocks:
 
     def _begin_call(self, call: GrowingCall, events: list[bytes]) -> None:
         block = tool_block(call.id, call.name)
+        self._release(events)
         self._add_details(events)
         if call.extra and self._show_thinking:
             self._add_sealed(sealed_block(block["id"], call.extra), events)

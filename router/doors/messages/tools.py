@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.doors import checks
+from router.doors.schemas import with_properties
 
 Json = dict[str, Any]
 
@@ -60,24 +61,28 @@ def add_tools(body: Json, hub: Json, lost: list[str]) -> None:
 
 def _tool(tool: Json, where: str, lost: list[str]) -> Json | None:
     kind = checks.optional_text(tool, "type", where) or "custom"
-    name = checks.text(tool, "name", where)
-    function: Json = {"name": name}
-    if kind == "custom":
-        if description := checks.optional_text(tool, "description", where):
-            function["description"] = description
-        schema = checks.optional_object(tool, "input_schema", where)
-        function["parameters"] = schema if schema is not None else {"type": "object", "properties": {}}
-        if tool.get("strict") is True and fits_strict_mode(schema):
-            function["strict"] = True
-        elif tool.get("strict") is True:
-            lost.append("tools.strict")
-    else:
-        known = _CLIENT_TOOLS.get(kind.rpartition("_")[0])
-        if known is None:
-            lost.append(f"tools.{kind}")
-            return None
+    known = _CLIENT_TOOLS.get(kind.rpartition("_")[0])
+    if kind != "custom" and known is None:
+        lost.append(f"tools.{kind}")  # what it holds is Anthropic's to check: a toolset has no name, for one
+        return None
+    function: Json = {"name": checks.text(tool, "name", where)}
+    if known is not None:
         function["description"], function["parameters"] = known
+    else:
+        _add_custom(tool, function, where, lost)
     return {"type": "function", "function": function}
+
+
+def _add_custom(tool: Json, function: Json, where: str, lost: list[str]) -> None:
+    """What a tool of the client's own says of itself."""
+    if description := checks.optional_text(tool, "description", where):
+        function["description"] = description
+    schema = checks.optional_object(tool, "input_schema", where)
+    function["parameters"] = with_properties(schema if schema is not None else {"type": "object"})
+    if tool.get("strict") is True and fits_strict_mode(schema):
+        function["strict"] = True
+    elif tool.get("strict") is True:
+        lost.append("tools.strict")
 
 
 def _add_choice(choice: Json, hub: Json, lost: list[str]) -> None:

@@ -35,6 +35,10 @@ class Events:
 class ItemWriter(Protocol):
     """One output item on its way."""
 
+    def cut(self) -> None:
+        """Says that it will not be whole when it is closed: the answer ended in it."""
+        ...
+
     def close(self) -> None:
         """The events that say it is done; nothing the second time."""
         ...
@@ -52,6 +56,13 @@ class _Item:
         self._events = events
         self._place = place
         self._done = False
+        self._end = "completed"  # its status once it is done
+
+    def cut(self) -> None:
+        self._end = "incomplete"
+
+    def _status(self, unfinished: str) -> str:
+        return self._end if self._done else unfinished
 
     def _add(self, kind: str, **fields: Any) -> None:
         self._events.add(f"response.{kind}", item_id=self.id, output_index=self._place, **fields)
@@ -98,7 +109,7 @@ class MessageWriter(_Item):
 
     def whole(self, status: str = "completed") -> Json:
         self._fill()
-        return message_item(self.id, self._parts, "completed" if self._done else status)
+        return message_item(self.id, self._parts, self._status(status))
 
     def _part(self, kind: str, empty: Json) -> int:
         """The index of the open part of this kind; begins one where there is none."""
@@ -170,7 +181,8 @@ class ReasoningWriter(_Item):
         self._announce("done", self.whole())
 
     def whole(self, status: str = "completed") -> Json:
-        return reasoning_item(self.id, "".join(self._pieces), self._blocks, self._calls, self._details)
+        text = "".join(self._pieces)
+        return reasoning_item(self.id, text, self._blocks, self._calls, self._details, self._status(status))
 
 
 class CallWriter(_Item):
@@ -202,6 +214,5 @@ class CallWriter(_Item):
         self._announce("done", item)
 
     def whole(self, status: str = "completed") -> Json:
-        status = "completed" if self._done else status
-        arguments = "".join(self._pieces)
+        arguments, status = "".join(self._pieces), self._status(status)
         return call_item(self.id, self._call_id, self._name, arguments, custom=self._custom, status=status)

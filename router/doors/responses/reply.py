@@ -42,6 +42,7 @@ def response_of(reply: Reply, chat: Chat, meta: Mapping[str, Any]) -> bytes:
     response = envelope(document, chat, meta)
     customs = custom_names(source_of(chat))
     said = read(choice.get("message"))
+    last = "incomplete" if is_cut(choice.get("finish_reason")) else "completed"  # where the answer was cut
     output: list[Json] = []
     details = Details(said.details).take()
     if said.reasoning or said.thinking_blocks or details:
@@ -53,12 +54,13 @@ def response_of(reply: Reply, chat: Chat, meta: Mapping[str, Any]) -> bytes:
     if said.refusal:
         parts.append({"type": "refusal", "refusal": said.refusal})
     if parts:
-        output.append(message_item(new_id("msg_"), parts))
+        output.append(message_item(new_id("msg_"), parts, "completed" if said.calls else last))
     for call in said.calls:
         call_id = call.id or new_id("call_")
         if call.extra:
             output.append(reasoning_item(new_id("rs_"), "", calls={call_id: call.extra}))
-        output.append(call_item(new_id("fc_"), call_id, call.name, call.arguments, custom=call.name in customs))
+        status, custom = last if call is said.calls[-1] else "completed", call.name in customs
+        output.append(call_item(new_id("fc_"), call_id, call.name, call.arguments, custom=custom, status=status))
     found = counts(document.get("usage"), reply.usage)
     return encode(finished(response, output, choice.get("finish_reason"), usage_of(found)))
 
@@ -101,6 +103,11 @@ def finished(response: Json, output: list[Json], finish: Any, usage: Json) -> Js
     return done
 
 
+def is_cut(finish: Any) -> bool:
+    """Whether an answer that ends so is not whole: its last item is not, then."""
+    return isinstance(finish, str) and finish in _INCOMPLETE
+
+
 def usage_of(found: Counts) -> Json:
     return {
         "input_tokens": found.prompt,
@@ -117,9 +124,12 @@ def reasoning_item(
     thinking_blocks: list[Json] | None = None,
     calls: Json | None = None,
     details: list[Json] | None = None,
+    status: str = "completed",
 ) -> Json:
     """A provider's state travels sealed, so that a client which sends its output items back keeps it whole."""
     item: Json = {"id": item_id, "type": "reasoning", "summary": []}
+    if status == "incomplete":  # the other states may be left unsaid here
+        item["status"] = status
     if text:
         item["summary"] = [{"type": "summary_text", "text": text}]
     if thinking_blocks or calls or details:
@@ -143,7 +153,7 @@ def call_item(
     item = {"id": item_id, "call_id": call_id, "name": name, "status": status}
     if custom:
         return {**item, "type": "custom_tool_call", "input": arguments}
-    return {**item, "type": "function_call", "arguments": arguments or ("" if status == "in_progress" else "{}")}
+    return {**item, "type": "function_call", "arguments": arguments or ("{}" if status == "completed" else "")}
 
 
 def logprobs_of(choice: Mapping[str, Any]) -> list[Json]:

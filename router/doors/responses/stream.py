@@ -14,7 +14,7 @@ from router.doors.answer import Call, choices_of, counts, new_id, read
 from router.doors.calls import Calls
 from router.doors.details import Details
 from router.doors.responses.events import CallWriter, Events, ItemWriter, MessageWriter, ReasoningWriter
-from router.doors.responses.reply import annotations_of, envelope, finished, logprobs_of, usage_of
+from router.doors.responses.reply import annotations_of, envelope, finished, is_cut, logprobs_of, usage_of
 from router.doors.responses.tools import custom_names
 from router.doors.translated import source_of
 from router.errors import RouterError
@@ -49,6 +49,8 @@ class ResponsesWriter:
         response = self._response if self._response is not None else self._start({}, {})
         if not self._items:
             self._message().add_text("", [])
+        if is_cut(self._finish):
+            self._items[-1].cut()
         self._keep_details()
         for item in self._items:
             item.close()
@@ -100,8 +102,8 @@ class ResponsesWriter:
                 self._message().annotate(annotations)
             for piece in said.calls:
                 self._add_call(piece)
-            if choice.get("finish_reason") is not None:
-                self._finish = choice["finish_reason"]
+            if finish := choice.get("finish_reason"):  # "" is null, as in `providers.openai`
+                self._finish = finish
 
     def _keep_details(self) -> None:
         if details := self._details.take():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from router.doors import checks
+from router.doors.schemas import with_properties
 
 Json = dict[str, Any]
 
@@ -47,7 +48,7 @@ def _tool(tool: Json, where: str) -> Json:
         if description := checks.optional_text(tool, "description", where):
             function["description"] = description
         if (parameters := checks.optional_object(tool, "parameters", where)) is not None:
-            function["parameters"] = parameters
+            function["parameters"] = with_properties(parameters)
         if (strict := checks.optional_flag(tool, "strict", where)) is not None:
             function["strict"] = strict
         return {"type": "function", "function": function}

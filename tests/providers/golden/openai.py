@@ -17,10 +17,17 @@ def reply(message: dict[str, Any], finish: str = "stop", **extra: Any) -> bytes:
     return json.dumps({**document, "usage": USAGE, **extra}).encode()
 
 
-def stream(*deltas: dict[str, Any], finish: str | None = "stop", usage: bool = False, done: bool = True) -> bytes:
+def stream(
+    *deltas: dict[str, Any],
+    finish: str | None = "stop",
+    usage: bool = False,
+    done: bool = True,
+    unfinished: str | None = None,
+) -> bytes:
+    """`unfinished`: the finish reason of the chunks before the last; some servers have "" there."""
     frame = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
     chunks: list[dict[str, Any]] = [
-        {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
+        {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": unfinished}]} for delta in deltas
     ]
     if finish is not None:
         chunks.append({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
