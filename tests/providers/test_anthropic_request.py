@@ -91,6 +91,23 @@ def test_system_and_developer_from_anywhere() -> None:
     assert [turn["role"] for turn in wire["messages"]] == ["user", "assistant", "user"]
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "file", "file": {"file_data": "data:text/plain;base64,SGVsbG8="}},
+    ],
+)
+def test_an_instruction_that_is_no_text_is_named_as_lost(role: str, part: dict[str, Any]) -> None:
+    instruction = {"role": role, "content": [{"type": "text", "text": "A"}, part]}
+    wire, dropped = send(messages=[instruction, HI])
+    assert (wire["system"], dropped) == ("A", {"messages.content"})
+    assert objection(ANTHROPIC.headers(target("m")), wire, KEY) is None
+    wire, dropped = send(messages=[{**instruction, "content": [part]}, HI])
+    assert "system" not in wire and dropped == {"messages.content"}
+
+
 def test_instructions_behind_bound_thinking_stay_in_their_place() -> None:
     signed = {"role": "assistant", "content": "Ho", "thinking_blocks": [
         {"type": "thinking", "thinking": "t", "signature": "s"}]}  # fmt: skip
