@@ -193,7 +193,17 @@ def test_legacy_functions() -> None:
     assert objection(ANTHROPIC.headers(target("m")), wire, KEY) is None
     use, result = wire["messages"][1]["content"][0], wire["messages"][2]["content"][0]
     assert use["input"] == {"a": 1} and use["id"] == result["tool_use_id"]
-    assert wire["tool_choice"] == {"type": "tool", "name": "f"} and not dropped
+    assert wire["tool_choice"] == {"type": "tool", "name": "f", "disable_parallel_tool_use": True} and not dropped
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_legacy_functions_are_called_one_at_a_time(choice: str | None) -> None:
+    wire, _ = send(functions=[TOOL["function"]], function_call=choice)
+    assert objection(ANTHROPIC.headers(target("m")), wire, KEY) is None
+    single = {"type": "auto", "disable_parallel_tool_use": True}
+    assert wire["tool_choice"] == ({"type": "none"} if choice == "none" else single)
+    wire, _ = send(functions=[TOOL["function"]], tools=[TOOL], tool_choice="auto")
+    assert wire["tool_choice"] == {"type": "auto"}
 
 
 def test_multimodal_tool_results_and_files() -> None:
