@@ -20,6 +20,7 @@ LOOK_TOOL: Json = {
     "description": "Looks.",
 }
 NOW_TOOL: Json = {"name": "now", "input_schema": {"type": "object", "properties": {}}}
+SINGLE: Json = {"type": "auto", "disable_parallel_tool_use": True}
 MAX = {"max_tokens": 50}
 
 
@@ -68,10 +69,10 @@ async def wire_of(client: openai.AsyncOpenAI, fake: claude.FakeAnthropic, **fiel
         ),
         (
             {"tools": [LOOK], "parallel_tool_calls": False},
-            {"tools": [LOOK_TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+            {"tools": [LOOK_TOOL], "tool_choice": SINGLE},
             (),
         ),
-        ({"functions": [LOOK["function"]]}, {"tools": [LOOK_TOOL]}, ()),
+        ({"functions": [LOOK["function"]]}, {"tools": [LOOK_TOOL], "tool_choice": SINGLE}, ()),
         ({"reasoning_effort": "none"}, {}, ()),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

@@ -175,6 +175,21 @@ async def test_legacy_functions(client: openai.AsyncOpenAI, claude_fake: claude.
     assert use["input"] == {"q": "a"} and use["id"] == answer["tool_use_id"]
 
 
+async def test_legacy_functions_are_answered_in_their_form(
+    client: openai.AsyncOpenAI, claude_fake: claude.FakeAnthropic
+) -> None:
+    claude_fake.script(claude.Answer([claude.tool_use("look", {"q": "a"})]), claude.Answer("Done"))
+    functions: Any = [LOOK["function"]]
+    completion = await client.chat.completions.create(model="complex", messages=HI, functions=functions)
+    message = message_of(completion)
+    assert completion.choices[0].finish_reason == "function_call" and message.tool_calls is None
+    assert (message.function_call.name, json.loads(message.function_call.arguments)) == ("look", {"q": "a"})
+    history: list[Any] = [*HI, message, {"role": "function", "name": "look", "content": "here"}]
+    await client.chat.completions.create(model="complex", messages=history, functions=functions)
+    use, answer = (claude_fake.last.json["messages"][at]["content"][0] for at in (1, 2))
+    assert use["input"] == {"q": "a"} and use["id"] == answer["tool_use_id"]
+
+
 async def test_free_text_tools(client: openai.AsyncOpenAI, claude_fake: claude.FakeAnthropic) -> None:
     claude_fake.script(claude.Answer([claude.tool_use("patch", {"input": "*** ü"})]), claude.Answer("Done"))
     tools: Any = [{"type": "custom", "custom": {"name": "patch", "description": "Applies."}}]

@@ -35,6 +35,7 @@ _TOOL = {"name", "description", "input_schema", "cache_control", "strict", "type
 NO_SAMPLING = re.compile(r"opus-4-[78]|[a-z]-[5-9](-|$)")
 ONE_SAMPLER = re.compile(r"opus-4-1|-4-[5-9]|[a-z]-[5-9](-|$)")
 NO_BUDGET = re.compile(r"opus-4-[78]|[a-z]-[5-9](-|$)")
+INTERLEAVES = re.compile(r"-4-[0-5](-|$)|-4-2025|sonnet-4-6")
 NO_ADAPTIVE = re.compile(r"claude-3|-4-[0-5](-|$)|-4-2025")
 THINKS = re.compile(r"[a-z]-[5-9](-|$)")
 NO_DISABLED = re.compile(r"opus-5-5|sonnet-5-5|fable|mythos")
@@ -67,7 +68,7 @@ def objection(headers: Mapping[str, str], body: Any, key: str | None) -> Objecti
         _messages(body)
         _tools(body)
         _sampling(body)
-        _thinking(body)
+        _thinking(body, "interleaved-thinking-" in headers.get("anthropic-beta", ""))
         _output(body)
     except Refused as refused:
         return refused.objection
@@ -249,7 +250,7 @@ def _sampling(body: Mapping[str, Any]) -> None:
     )
 
 
-def _thinking(body: Mapping[str, Any]) -> None:
+def _thinking(body: Mapping[str, Any], interleaved: bool) -> None:
     model, thinking = body["model"], body.get("thinking")
     mode = (thinking or {}).get("type")
     if mode == "enabled":
@@ -257,8 +258,9 @@ def _thinking(body: Mapping[str, Any]) -> None:
         _need(not model.startswith("claude-3-5"), "thinking is not supported by this model")
         budget = thinking.get("budget_tokens")
         _need(type(budget) is int and budget >= 1024, "thinking.enabled.budget_tokens: should be at least 1024")
-        _need(budget < body["max_tokens"], "`max_tokens` must be greater than `thinking.budget_tokens`")
-        _loop(body["messages"])
+        free = interleaved and body.get("tools") and INTERLEAVES.search(model)
+        _need(free or budget < body["max_tokens"], "`max_tokens` must be greater than `thinking.budget_tokens`")
+        _begins_with_thinking(body["messages"])
     elif mode == "adaptive":
         _need(not NO_ADAPTIVE.search(model), "adaptive thinking is not supported on this model")
         _only(thinking, {"type", "display"}, "thinking.adaptive.")
@@ -268,6 +270,8 @@ def _thinking(body: Mapping[str, Any]) -> None:
         _need("sonnet-5-5" in model, '"thinking.type.between_tools" is not supported for this model.')
     else:
         _need(thinking is None, "thinking: Input tag does not match")
+    if mode == "disabled" or (mode is None and not THINKS.search(model)):
+        _has_no_thinking(body["messages"])
     if mode in ("enabled", "adaptive") or (mode is None and THINKS.search(model) and not NO_DISABLED.search(model)):
         forced = (body.get("tool_choice") or {}).get("type") in ("any", "tool")
         _need(not forced, "Thinking may not be enabled when tool_choice forces tool use.")
@@ -275,16 +279,36 @@ def _thinking(body: Mapping[str, Any]) -> None:
         _need(body.get("top_k") is None, "`top_k` must be unset when thinking is enabled.")
 
 
-def _loop(messages: list[dict[str, Any]]) -> None:
-    """With a budget, an assistant turn that is still going on must begin with its thinking."""
-    last = messages[-1]
-    if last["role"] == "assistant":
+def _begins_with_thinking(messages: list[dict[str, Any]]) -> None:
+    """With a budget, an assistant turn that is still going on must have its thinking; its calls are steps of it."""
+    if messages[-1]["role"] == "assistant":
         raise Refused("Prefill is not supported with thinking")
-    if not any(block["type"] == "tool_result" for block in as_blocks(last["content"])):
-        return
-    first = as_blocks(messages[-2]["content"])[0]["type"]
-    where = f"messages.{len(messages) - 2}.content.0.type"
-    _need("thinking" in first, f"{where}: Expected `thinking` or `redacted_thinking`, but found `{first}`.")
+    steps = _steps(messages)
+    if steps and not any(True for _, blocks in steps for _ in _thinking_blocks(blocks)):
+        index, blocks = steps[0]
+        where, first = f"messages.{index}.content.0.type", blocks[0]["type"]
+        raise Refused(f"{where}: Expected `thinking` or `redacted_thinking`, but found `{first}`.")
+
+
+def _has_no_thinking(messages: list[dict[str, Any]]) -> None:
+    """Without thinking, an assistant turn that is still going on must have none."""
+    for index, blocks in _steps(messages):
+        for at, _ in _thinking_blocks(blocks):
+            where = f"messages.{index}.content.{at}"
+            said = "When thinking is disabled, an `assistant` message in the final position cannot contain `thinking`."
+            raise Refused(f"{where}: {said}")
+
+
+def _steps(messages: list[dict[str, Any]]) -> list[tuple[int, list[dict[str, Any]]]]:
+    """The assistant messages since the last user message that holds no tool result: index and blocks."""
+    found: list[tuple[int, list[dict[str, Any]]]] = []
+    for index, message in enumerate(messages):
+        blocks = as_blocks(message["content"])
+        if message["role"] == "assistant":
+            found.append((index, blocks))
+        elif message["role"] == "user" and not any(block["type"] == "tool_result" for block in blocks):
+            found = []
+    return found
 
 
 def _output(body: Mapping[str, Any]) -> None:

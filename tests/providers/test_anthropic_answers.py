@@ -215,6 +215,40 @@ def test_custom_tools_are_called_in_their_own_form() -> None:
     assert merged(read(ANTHROPIC, chat(stream=True, tools=tools), TO, raw)[0])["tool_calls"] == [expected]
 
 
+LOOK: dict[str, Any] = {"name": "look", "parameters": {"type": "object"}}
+
+
+def test_legacy_functions_are_called_in_their_own_form() -> None:
+    uses = [{"type": "tool_use", "id": f"t{number}", "name": "look", "input": {"n": number}} for number in (1, 2)]
+    expected = {"name": "look", "arguments": '{"n":1}'}
+    for blocks in (uses[:1], uses):  # two were not asked for, and have no form
+        choice = _choice(reply(blocks, "tool_use"), functions=[LOOK])
+        assert (choice["message"]["function_call"], choice["finish_reason"]) == (expected, "function_call")
+        assert "tool_calls" not in choice["message"] and choice["message"]["content"] is None
+    raw = stream(*text(0, "So"), *call(1, "t1", "look", '{"n"', ":1}"), *call(2, "t2", "look", "{}"), stop="tool_use")
+    deltas, finish = _deltas(raw, functions=[LOOK])
+    said = [delta["function_call"] for delta in deltas if "function_call" in delta]
+    assert said == [{"name": "look", "arguments": ""}, {"arguments": '{"n"'}, {"arguments": ":1}"}]
+    assert finish == "function_call" and not any("tool_calls" in delta for delta in deltas)
+    deltas, _ = _deltas(stream(*call(0, "t", "look"), stop="tool_use"), functions=[LOOK])
+    assert deltas[-2] == {"function_call": {"arguments": "{}"}}
+
+
+def test_functions_beside_tools_are_called_in_the_form_of_tools() -> None:
+    fields = {"functions": [LOOK], "tools": [{"type": "function", "function": LOOK}]}
+    choice = _choice(reply([{"type": "tool_use", "id": "t", "name": "look", "input": {}}], "tool_use"), **fields)
+    assert choice["message"]["tool_calls"] and choice["finish_reason"] == "tool_calls"
+    deltas, finish = _deltas(stream(*call(0, "t", "look", "{}"), stop="tool_use"), **fields)
+    assert finish == "tool_calls" and not any("function_call" in delta for delta in deltas)
+
+
+def _deltas(raw: bytes, **body: Any) -> tuple[list[dict[str, Any]], str | None]:
+    """What a stream says piece by piece, and its finish reason."""
+    pieces, _ = read(ANTHROPIC, chat(stream=True, **body), TO, raw)
+    choices = [choice for piece in pieces for choice in piece.document["choices"]]
+    return [choice["delta"] for choice in choices], choices[-1]["finish_reason"]
+
+
 def test_unknown_blocks_events_and_malformed_ones_cost_nothing() -> None:
     odd = [
         {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},

@@ -11,7 +11,7 @@ import pytest
 from router.chat import Chat
 from router.errors import BadRequest
 from router.providers import dialect_for
-from tests.fakes.anthropic_rules import objection
+from tests.fakes.anthropic_rules import as_blocks, objection, sign
 from tests.providers.kit import KEY, chat, send, target
 
 ANTHROPIC = dialect_for("anthropic")
@@ -89,6 +89,23 @@ def test_system_and_developer_from_anywhere() -> None:
     wire, _ = send(messages=messages)
     assert wire["system"] == "A\n\nB"
     assert [turn["role"] for turn in wire["messages"]] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+        {"type": "file", "file": {"file_data": "data:text/plain;base64,SGVsbG8="}},
+    ],
+)
+def test_an_instruction_that_is_no_text_is_named_as_lost(role: str, part: dict[str, Any]) -> None:
+    instruction = {"role": role, "content": [{"type": "text", "text": "A"}, part]}
+    wire, dropped = send(messages=[instruction, HI])
+    assert (wire["system"], dropped) == ("A", {"messages.content"})
+    assert objection(ANTHROPIC.headers(target("m")), wire, KEY) is None
+    wire, dropped = send(messages=[{**instruction, "content": [part]}, HI])
+    assert "system" not in wire and dropped == {"messages.content"}
 
 
 def test_instructions_behind_bound_thinking_stay_in_their_place() -> None:
@@ -176,7 +193,17 @@ def test_legacy_functions() -> None:
     assert objection(ANTHROPIC.headers(target("m")), wire, KEY) is None
     use, result = wire["messages"][1]["content"][0], wire["messages"][2]["content"][0]
     assert use["input"] == {"a": 1} and use["id"] == result["tool_use_id"]
-    assert wire["tool_choice"] == {"type": "tool", "name": "f"} and not dropped
+    assert wire["tool_choice"] == {"type": "tool", "name": "f", "disable_parallel_tool_use": True} and not dropped
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_legacy_functions_are_called_one_at_a_time(choice: str | None) -> None:
+    wire, _ = send(functions=[TOOL["function"]], function_call=choice)
+    assert objection(ANTHROPIC.headers(target("m")), wire, KEY) is None
+    single = {"type": "auto", "disable_parallel_tool_use": True}
+    assert wire["tool_choice"] == ({"type": "none"} if choice == "none" else single)
+    wire, _ = send(functions=[TOOL["function"]], tools=[TOOL], tool_choice="auto")
+    assert wire["tool_choice"] == {"type": "auto"}
 
 
 def test_multimodal_tool_results_and_files() -> None:
@@ -329,6 +356,131 @@ def test_a_tool_loop_whose_thinking_is_missing_goes_on_without() -> None:
     wire, dropped = send(messages=loop, tools=[TOOL], reasoning_effort="low")
     assert wire["thinking"]["type"] == "enabled" and not dropped
     assert wire["messages"][1]["content"][0] == {"type": "thinking", "thinking": "t", "signature": "s"}
+
+
+def _native(model: str, beta: str = "", **body: Any) -> tuple[dict[str, Any], set[str]]:
+    """What becomes of a Messages request: the wire document and what was dropped."""
+    body = {"model": "m", "max_tokens": 9000, **body}
+    hub = {"model": "m", "messages": [HI]}
+    asked = Chat(orjson.dumps(hub), hub, ("anthropic", orjson.dumps(body)))
+    asked.native_headers = {"anthropic-beta": beta} if beta else {}
+    outgoing = ANTHROPIC.request(asked, target(model))
+    wire: dict[str, Any] = orjson.loads(outgoing.body)
+    assert objection({**ANTHROPIC.headers(target(model)), **asked.native_headers}, wire, KEY) is None
+    return wire, set(outgoing.dropped)
+
+
+def _thought(model: str) -> dict[str, Any]:
+    block = {"type": "thinking", "thinking": "t"}
+    return {**block, "signature": sign(block, {"model": model, "messages": []}, [])}
+
+
+def _loop(thought: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A chat in a loop of two calls, the first of them with its thinking; an exchange of before has its own."""
+    blocks = {"thinking_blocks": [thought]} if thought else {}
+    return [
+        HI,
+        {"role": "assistant", "content": "Ho", **blocks},
+        HI,
+        {"role": "assistant", "content": None, "tool_calls": [_call("a")], **blocks},
+        {"role": "tool", "tool_call_id": "a", "content": "r"},
+        {"role": "assistant", "content": None, "tool_calls": [_call("b")]},
+        {"role": "tool", "tool_call_id": "b", "content": "r"},
+    ]
+
+
+def _kinds(wire: dict[str, Any]) -> list[list[str]]:
+    """Types of blocks, assistant turn by assistant turn."""
+    return [[block["type"] for block in as_blocks(t["content"])] for t in wire["messages"] if t["role"] == "assistant"]
+
+
+KEPT = [["thinking", "text"], ["thinking", "tool_use"], ["tool_use"]]
+STRIPPED = [["thinking", "text"], ["tool_use"], ["tool_use"]]
+BUDGET = {"type": "enabled", "budget_tokens": 2048}
+
+
+@pytest.mark.parametrize("kind", ["thinking", "redacted_thinking"])
+def test_a_tool_loop_that_thought_once_goes_on_thinking(kind: str) -> None:
+    thought = _thought(SONNET_4_5) if kind == "thinking" else {"type": kind, "data": "red_1"}
+    wire, dropped = send(SONNET_4_5, messages=_loop(thought), tools=[TOOL], reasoning_effort="low")
+    assert wire["thinking"] == BUDGET and not dropped
+    assert [kinds[0] for kinds in _kinds(wire)] == [kind, kind, "tool_use"]
+    assert objection(ANTHROPIC.headers(target(SONNET_4_5)), wire, KEY) is None
+    body = {"messages": wire["messages"], "tools": wire["tools"], "thinking": BUDGET}
+    again, dropped = _native(SONNET_4_5, **body)
+    assert (again["thinking"], again["messages"], dropped) == (BUDGET, wire["messages"], set())
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "lost"),
+    [
+        (SONNET_4_5, {"reasoning_effort": "low", "tool_choice": "required"}, {"reasoning_effort", "thinking_blocks"}),
+        (SONNET_4_5, {"reasoning_effort": "low", "max_tokens": 900}, {"reasoning_effort", "thinking_blocks"}),
+        (OPUS_4_6, {"reasoning_effort": "low", "tool_choice": "required"}, {"reasoning_effort", "thinking_blocks"}),
+        ("claude-opus-5", {"tool_choice": "required"}, {"thinking_blocks"}),
+        ("claude-opus-5", {"reasoning_effort": "none"}, {"thinking_blocks"}),
+        ("claude-haiku-5-5", {"tool_choice": "required"}, {"thinking_blocks"}),
+        (SONNET_4_5, {}, {"thinking_blocks"}),  # began at a model that thinks unasked, and fell back
+        ("company-claude", {"reasoning_effort": "low", "max_tokens": 900}, {"reasoning_effort", "thinking_blocks"}),
+    ],
+)
+def test_a_tool_loop_that_may_not_think_on_loses_its_thinking(model: str, body: dict[str, Any], lost: set[str]) -> None:
+    history = _loop(_thought(model))
+    if "5-5" in model:
+        history = history[2:]  # its signatures are bound to what came before them
+    wire, dropped = send(model, messages=history, tools=[TOOL], **body)
+    assert wire.get("thinking") in (None, {"type": "disabled"}) and dropped == lost
+    assert _kinds(wire) == STRIPPED[-len(_kinds(wire)) :]
+    assert objection(ANTHROPIC.headers(target(model)), wire, KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [("claude-opus-5", {}), (OPUS_4_6, {"reasoning_effort": "low"}), ("claude-sonnet-5-5", {"reasoning_effort": "none"}),
+     (OPUS_5_5, {"tool_choice": "required"}), ("company-claude", {})],
+)  # fmt: skip
+def test_a_tool_loop_keeps_its_thinking_where_the_model_may_think(model: str, body: dict[str, Any]) -> None:
+    wire, dropped = send(model, messages=_loop(_thought(model)), tools=[TOOL], **body)
+    assert _kinds(wire) == KEPT and "thinking_blocks" not in dropped
+
+
+def test_a_native_tool_loop_that_may_not_think_on_loses_its_thinking() -> None:
+    wire, _ = send(SONNET_4_5, messages=_loop(_thought(SONNET_4_5)), tools=[TOOL], reasoning_effort="low")
+    body = {"messages": wire["messages"], "tools": wire["tools"], "thinking": BUDGET}
+    wire, dropped = _native(SONNET_4_5, **body, tool_choice={"type": "any"})
+    assert "thinking" not in wire and dropped == {"thinking", "thinking_blocks"}
+    assert _kinds(wire) == STRIPPED
+
+
+def test_a_prefill_loses_the_thinking_before_it() -> None:
+    thought = _thought(SONNET_4_5)
+    prefill = {"role": "assistant", "content": "Well", "thinking_blocks": [thought]}
+    lost = {"reasoning_effort", "thinking_blocks"}
+    wire, dropped = send(SONNET_4_5, messages=[HI, prefill], reasoning_effort="low")
+    assert (_kinds(wire), dropped) == ([["text"]], lost)
+    wire, dropped = send(SONNET_4_5, messages=[HI, {**prefill, "content": None}], reasoning_effort="low")
+    assert (wire["messages"], dropped) == ([HI], lost)
+
+
+@pytest.mark.parametrize(
+    ("model", "beta", "tools", "budget"),
+    [
+        (SONNET_4_5, "other-2025-01-01,interleaved-thinking-2025-05-14", True, 20_000),
+        ("claude-sonnet-4-6", "interleaved-thinking-2025-05-14", True, 20_000),
+        (SONNET_4_5, "other-2025-01-01", True, 6_750),
+        (SONNET_4_5, "interleaved-thinking-2025-05-14", False, 6_750),
+        (OPUS_4_6, "interleaved-thinking-2025-05-14", True, 6_750),
+        ("claude-3-7-sonnet-latest", "interleaved-thinking-2025-05-14", True, 6_750),
+    ],
+)
+def test_a_budget_for_interleaved_thinking_may_be_above_max_tokens(
+    model: str, beta: str, tools: bool, budget: int
+) -> None:
+    thinking = {"type": "enabled", "budget_tokens": 20_000}
+    given = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]} if tools else {}
+    wire, dropped = _native(model, beta, messages=[HI], thinking=thinking, **given)
+    assert wire["thinking"]["budget_tokens"] == budget
+    assert dropped == ({"thinking"} if budget < 20_000 else set())
 
 
 def test_another_providers_signature_on_a_call_is_named_as_lost() -> None:

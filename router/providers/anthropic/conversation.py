@@ -115,7 +115,10 @@ class _Conversation:
         Except behind thinking that is bound to all that came before it, `system` included: there it stays in place.
         https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages
         """
-        blocks = [block for block in self._blocks(message, index) if block["type"] == "text"]
+        given = self._blocks(message, index)
+        blocks = [block for block in given if block["type"] == "text"]
+        if len(blocks) < len(given):  # images and files cannot stand in `system`
+            self._dropped["messages.content"] = None
         if self._signed and self._model.bound:
             self._late += blocks
         else:

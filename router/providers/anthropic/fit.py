@@ -3,7 +3,7 @@
 Works on the wire form, so that a request which came through our own Messages door and one that was translated from
 OpenAI's form are held to the same table (`models`). Rules of thinking:
 https://platform.claude.com/docs/en/build-with-claude/extended-thinking (budget below `max_tokens` and at least 1024, no
-forced tool, no sampling, a tool loop continues with the block it began with).
+forced tool, no sampling, a tool loop ends as it began: with thinking, or without).
 """
 
 from __future__ import annotations
@@ -20,12 +20,23 @@ BUDGETS = {"low": 2_048, "medium": 8_192, "high": 16_384, "xhigh": 24_576, "max"
 _THINKING_BLOCKS = ("thinking", "redacted_thinking")
 
 
-def fit(wire: dict[str, Any], model: Model, dropped: dict[str, None], names: Mapping[str, str]) -> None:
-    """Changes the top level of `wire`, never what hangs below it. `names`: wire parameter → the client's name."""
+def fit(
+    wire: dict[str, Any],
+    model: Model,
+    dropped: dict[str, None],
+    names: Mapping[str, str],
+    *,
+    interleaved: bool = False,
+) -> None:
+    """Changes the top level of `wire`, never what hangs below it.
+
+    `names`: wire parameter → the client's name. `interleaved`: the request carries the beta of that name.
+    """
 
     def lose(name: str) -> None:
         dropped[names.get(name, name)] = None
 
+    asked = thinks(wire, model)
     limit = wire.get("max_tokens")
     if model.max_output is not None and isinstance(limit, int) and limit > model.max_output:
         wire["max_tokens"] = model.max_output
@@ -34,8 +45,11 @@ def fit(wire: dict[str, Any], model: Model, dropped: dict[str, None], names: Map
         lose("thinking")
     if "tool_choice" in wire:
         _fit_choice(wire, model, lose)
-    if _mode(wire) == "enabled" and not _fit_budget(wire):
+    free = interleaved and model.interleaves and bool(wire.get("tools"))
+    if _mode(wire) == "enabled" and not _fit_budget(wire, free=free):
         lose("thinking")
+    if _is_off(wire, model, asked=asked) and _strip(wire):
+        lose("thinking_blocks")
     _fit_sampling(wire, model, lose)
     if "output_config" in wire and not _fit_effort(wire, model):
         lose("effort")
@@ -45,6 +59,15 @@ def thinks(wire: Mapping[str, Any], model: Model) -> bool:
     """Whether the model will think on this request, asked or not."""
     mode = _mode(wire)
     return mode in ("enabled", "adaptive") or (mode is None and model.thinks)
+
+
+def _is_off(wire: Mapping[str, Any], model: Model, *, asked: bool) -> bool:
+    """Whether the model does not think at all. `asked`: the request came with thinking, which `fit` took off.
+
+    What a model of unknown name does where nobody said anything is not known.
+    """
+    mode = _mode(wire)
+    return mode == "disabled" or (mode is None and not model.thinks and (asked or model.max_output is not None))
 
 
 def _mode(wire: Mapping[str, Any]) -> str | None:
@@ -97,8 +120,8 @@ def _fit_choice(wire: dict[str, Any], model: Model, lose: Any) -> None:
             wire["thinking"] = {"type": model.off}
 
 
-def _fit_budget(wire: dict[str, Any]) -> bool:
-    """False if the budget had to change, or thinking to go."""
+def _fit_budget(wire: dict[str, Any], *, free: bool) -> bool:
+    """False if the budget had to change, or thinking to go. `free`: the budget may be above `max_tokens`."""
     messages = wire.get("messages") or []
     if _lost_thinking(messages) or (messages and messages[-1].get("role") == "assistant"):
         del wire["thinking"]
@@ -107,9 +130,9 @@ def _fit_budget(wire: dict[str, Any]) -> bool:
     if not isinstance(budget, int) or not isinstance(limit, int):
         return True  # the provider says best what is wrong with it
     fitting = max(budget, MIN_BUDGET)
-    if fitting >= limit:
+    if fitting >= limit and not free:
         fitting = limit - limit // 4
-    if fitting < MIN_BUDGET or fitting >= limit:
+    if fitting < MIN_BUDGET or (fitting >= limit and not free):
         del wire["thinking"]
     elif fitting != budget:
         wire["thinking"] = {**wire["thinking"], "budget_tokens": fitting}
@@ -117,13 +140,55 @@ def _fit_budget(wire: dict[str, Any]) -> bool:
 
 
 def _lost_thinking(messages: Sequence[Any]) -> bool:
-    """Whether the conversation is inside a tool loop whose assistant turn does not begin with its thinking."""
-    if len(messages) < 2 or not isinstance(messages[-1].get("content"), list):
-        return False
-    if not any(block.get("type") == "tool_result" for block in messages[-1]["content"]):
-        return False
-    content = messages[-2].get("content")
-    return not (isinstance(content, list) and content and content[0].get("type") in _THINKING_BLOCKS)
+    """Whether the conversation is inside a tool loop that goes on without thinking.
+
+    Without interleaving Claude thinks once, before the loop's first call; its later turns have no block of their own.
+    """
+    loop = _loop(messages)
+    return bool(loop) and not any(_is_thinking(block) for index in loop for block in _blocks(messages[index]))
+
+
+def _loop(messages: Sequence[Any]) -> list[int]:
+    """Where the assistant's turns of the unfinished tool loop are, the latest first: to the API they are one turn.
+
+    A final assistant turn, which the model is to continue, belongs to it.
+    """
+    found: list[int] = []
+    for index in range(len(messages) - 1, -1, -1):
+        role = messages[index].get("role")
+        if role == "assistant":
+            found.append(index)
+        elif role == "user" and not any(block.get("type") == "tool_result" for block in _blocks(messages[index])):
+            break
+    return found
+
+
+def _strip(wire: dict[str, Any]) -> bool:
+    """Takes the thinking out of the unfinished tool loop, where it is refused once thinking is off; True if any was."""
+    messages = list(wire.get("messages") or ())
+    changed = False
+    for index in _loop(messages):
+        blocks = _blocks(messages[index])
+        kept = [block for block in blocks if not _is_thinking(block)]
+        if len(kept) == len(blocks):
+            continue
+        changed = True
+        if kept:
+            messages[index] = {**messages[index], "content": kept}
+        else:
+            del messages[index]  # the latest first, so the places of the others stay
+    if changed:
+        wire["messages"] = messages
+    return changed
+
+
+def _blocks(turn: Mapping[str, Any]) -> list[Any]:
+    content = turn.get("content")
+    return content if isinstance(content, list) else []
+
+
+def _is_thinking(block: Mapping[str, Any]) -> bool:
+    return block.get("type") in _THINKING_BLOCKS
 
 
 def _fit_sampling(wire: dict[str, Any], model: Model, lose: Any) -> None:

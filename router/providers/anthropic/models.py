@@ -24,7 +24,8 @@ _ALL_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 class Model(NamedTuple):
     """What one model accepts. Token counts are limits on output.
 
-    `budget`: takes `thinking: enabled` with `budget_tokens`. `adaptive`: takes `thinking: adaptive`. `thinks`: does so
+    `budget`: takes `thinking: enabled` with `budget_tokens`. `interleaves`: with tools and the beta
+    `interleaved-thinking`, a budget above `max_tokens`, too. `adaptive`: takes `thinking: adaptive`. `thinks`: does so
     where the request says nothing. `off`: the `thinking.type` that turns it off (None: cannot be turned off).
     `sampling`: how many of temperature and top_p it takes at once. `efforts`: values of `output_config.effort`, weakest
     first. `hidden`: thinking text is left out unless `display` asks for it. `structured`: takes `output_config.format`
@@ -34,6 +35,7 @@ class Model(NamedTuple):
 
     max_output: int | None = 128_000
     budget: bool = False
+    interleaves: bool = False
     adaptive: bool = False
     thinks: bool = False
     off: Literal["disabled", "between_tools"] | None = "disabled"
@@ -52,17 +54,17 @@ class Model(NamedTuple):
 _OLD = Model(4_096, sampling=2, structured=False)
 _V3_5 = _OLD._replace(max_output=8_192)
 _V3_7 = Model(64_000, budget=True, sampling=2, structured=False)
-_V4 = _V3_7._replace(max_output=32_000)
+_V4 = _V3_7._replace(max_output=32_000, interleaves=True)
 _V4_1 = _V4._replace(sampling=1)
-_V4_5 = Model(64_000, budget=True)
-_V4_6 = Model(budget=True, adaptive=True, efforts=_LOW_TO_MAX)
+_V4_5 = Model(64_000, budget=True, interleaves=True)
+_V4_6 = Model(budget=True, adaptive=True, efforts=_LOW_TO_MAX)  # opus has given up interleaving by budget
 _V4_7 = Model(adaptive=True, sampling=0, efforts=_ALL_EFFORTS, hidden=True)
 _V5 = _V4_7._replace(thinks=True)
 _ALWAYS = _V5._replace(off=None)
 _V5_5 = _ALWAYS._replace(forced=False, bound=True)
 
 # A proxy's own name for a model: nothing is known, so only what every model takes is sent.
-_UNKNOWN = Model(None, budget=True, sampling=1, structured=False)
+_UNKNOWN = Model(None, budget=True, interleaves=True, sampling=1, structured=False)
 
 # Family ("" = any) and first version → what it takes. The last row that fits wins.
 _ROWS: tuple[tuple[str, tuple[int, int], Model], ...] = (
@@ -75,6 +77,7 @@ _ROWS: tuple[tuple[str, tuple[int, int], Model], ...] = (
     ("", (4, 5), _V4_5),
     ("opus", (4, 5), _V4_5._replace(efforts=_LOW_TO_HIGH)),
     ("", (4, 6), _V4_6),
+    ("sonnet", (4, 6), _V4_6._replace(interleaves=True)),
     ("", (4, 7), _V4_7),
     ("", (5, 0), _V5),
     ("fable", (5, 0), _ALWAYS),

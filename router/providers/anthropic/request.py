@@ -36,6 +36,9 @@ _HANDLED = _NATIVE | {
     "stop", "stop_sequences", "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls",
     "response_format", "reasoning_effort", "user", "safety_identifier", "metadata", "service_tier",
 }  # fmt: skip
+# The beta with which a budget spans a whole tool loop, and so may be above `max_tokens`; a date follows.
+# https://platform.claude.com/docs/en/build-with-claude/extended-thinking
+_INTERLEAVED = "interleaved-thinking-"
 # Unknown parameters that are named; the names travel in a header, which has its limits.
 _MAX_NAMED = 40
 # Parameters whose value says only what is so anyway.
@@ -56,7 +59,7 @@ _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", 
 def translate(chat: Chat, target: Target) -> Outgoing:
     """Raises `BadRequest` for what cannot be expressed at all."""
     if chat.native is not None and chat.native[0] == "anthropic":
-        return _native(chat.native[1], target)
+        return _native(chat.native[1], target, chat.native_headers.get("anthropic-beta", ""))
     body = chat.body
     model = lookup(target.model)
     dropped: dict[str, None] = {}
@@ -85,7 +88,7 @@ def translate(chat: Chat, target: Target) -> Outgoing:
     return Outgoing("/messages", encode(wire), tuple(dropped))
 
 
-def _native(raw: bytes, target: Target) -> Outgoing:
+def _native(raw: bytes, target: Target, beta: str) -> Outgoing:
     """The client's own Messages request: only the model changes, and what that model would refuse."""
     model = lookup(target.model)
     body = parse_object(raw)
@@ -93,7 +96,7 @@ def _native(raw: bytes, target: Target) -> Outgoing:
     dropped: dict[str, None] = {}
     if isinstance(body.get("messages"), list) and all(isinstance(turn, dict) for turn in body["messages"]):
         try:
-            fit(wire, model, dropped, {"effort": "output_config.effort"})
+            fit(wire, model, dropped, {"effort": "output_config.effort"}, interleaved=_INTERLEAVED in beta)
         except (TypeError, AttributeError, KeyError):
             wire, dropped = body, {}  # not a Messages request: the provider says best what is wrong with it
     if wire == body:

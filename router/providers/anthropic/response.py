@@ -18,7 +18,7 @@ from router.config import Target
 from router.errors import UpstreamError
 from router.providers.anthropic.models import lookup
 from router.providers.anthropic.structured import Output, output_of, unfenced
-from router.providers.anthropic.tools import custom_names
+from router.providers.anthropic.tools import custom_names, is_legacy
 from router.providers.anthropic.wrapped import unwrap
 from router.providers.dialect import Reply, Usage, parse
 from router.providers.failures import not_the_dialect, upstream_error
@@ -66,15 +66,15 @@ def translate_response(body: bytes, chat: Chat, target: Target) -> Reply:
     if chat.native is not None and chat.native[0] == "anthropic":
         return Reply(body, document, usage, native=True)
     output = output_of(chat.body, lookup(target.model))
+    legacy = is_legacy(chat.body)
     answer = _Answer(output, custom_names(chat.body))
     for block in content:
         answer.add(block)
-    message = answer.message(document)
+    message = answer.message(document, legacy=legacy)
     if output.kind == "prompt" and message["content"]:
         message["content"] = unfenced(message["content"])
-    reason = finish_reason(document.get("stop_reason"), answer.bound)
-    if reason == "stop" and answer.calls:
-        reason = "tool_calls"
+    stop = document.get("stop_reason")
+    reason = finish_reason(stop, bound=answer.bound, called=bool(answer.calls), legacy=legacy)
     completion = {
         "id": str(document.get("id") or ""),
         "object": "chat.completion",
@@ -121,7 +121,7 @@ class _Answer:
         elif kind == "tool_use":
             self.calls.append(tool_call(block, self._custom))
 
-    def message(self, document: Mapping[str, Any]) -> dict[str, Any]:
+    def message(self, document: Mapping[str, Any], *, legacy: bool) -> dict[str, Any]:
         text = "".join(self._texts)
         details = document.get("stop_details")
         explanation = details.get("explanation") if isinstance(details, dict) else None
@@ -137,7 +137,9 @@ class _Answer:
             message["reasoning_content"] = "\n\n".join(thought for thought in self._thoughts if thought)
         if self._thinking:
             message["thinking_blocks"] = self._thinking
-        if self.calls:
+        if self.calls and legacy:
+            message["function_call"] = self.calls[0]["function"]  # it holds one, and no more was asked for
+        elif self.calls:
             message["tool_calls"] = self.calls
         return message
 
@@ -174,10 +176,18 @@ def tool_call(block: Mapping[str, Any], custom: frozenset[str]) -> dict[str, Any
     return {**call, "type": "function", "function": {"name": name, "arguments": dumps(arguments)}}
 
 
-def finish_reason(stop_reason: Any, bound: bool) -> str:
-    """OpenAI's finish reason; an unknown stop reason is `stop`, for the answer did end."""
+def finish_reason(stop_reason: Any, *, bound: bool, called: bool, legacy: bool) -> str:
+    """OpenAI's finish reason; an unknown stop reason is `stop`, for the answer did end.
+
+    `bound`: the answer came as a call of the binding tool. `called`: one of the client's tools is called. `legacy`: the
+    client reads calls as `function_call`.
+    """
     reason = FINISH_REASONS.get(stop_reason, "stop") if isinstance(stop_reason, str) else "stop"
-    return "stop" if bound and reason == "tool_calls" else reason
+    if bound and reason == "tool_calls":
+        reason = "stop"
+    if called and reason == "stop":
+        reason = "tool_calls"
+    return "function_call" if legacy and reason == "tool_calls" else reason
 
 
 # --- usage ------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from router.providers.anthropic.response import (
     url_citations,
 )
 from router.providers.anthropic.structured import Fence, output_of
-from router.providers.anthropic.tools import custom_names
+from router.providers.anthropic.tools import custom_names, is_legacy
 from router.providers.anthropic.wrapped import Unwrapper
 from router.providers.dialect import Piece, Usage, parse
 from router.sse import Event
@@ -141,6 +141,7 @@ class ChunkStream(_Counts):
         self._wrapped = output.wrapped
         self._fence = Fence() if output.kind == "prompt" else None
         self._custom = custom_names(chat.body)
+        self._legacy = is_legacy(chat.body)
         options = chat.body.get("stream_options")
         self._wants_usage = isinstance(options, dict) and options.get("include_usage") is True
         self._envelope: dict[str, Any] = {
@@ -210,9 +211,9 @@ class ChunkStream(_Counts):
         explanation = details.get("explanation") if isinstance(details, dict) else None
         if delta.get("stop_reason") == "refusal" and isinstance(explanation, str):
             pieces.append(self._chunk({"refusal": explanation}))
-        reason = finish_reason(delta.get("stop_reason"), self._bound)
-        pieces.append(self._chunk({}, "tool_calls" if reason == "stop" and self._calls else reason))
-        return pieces
+        stop, called = delta.get("stop_reason"), self._calls > 0
+        reason = finish_reason(stop, bound=self._bound, called=called, legacy=self._legacy)
+        return [*pieces, self._chunk({}, reason)]
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None, *, content: bool = True) -> Piece:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -248,6 +249,8 @@ class ChunkStream(_Counts):
             self._blocks[index] = block = _Block("binding", given)
             block.wrapped = Unwrapper() if self._wrapped else None
             return self._role()
+        if self._legacy and self._calls:
+            return []  # `function_call` holds one, and no more was asked for
         self._blocks[index] = block = _Block("custom" if name in self._custom else "tool", given, self._calls)
         self._calls += 1
         if block.kind == "custom":
@@ -347,6 +350,8 @@ class ChunkStream(_Counts):
         return self._chunk({"thinking_blocks": [entry]})
 
     def _call(self, block: _Block, fields: dict[str, Any]) -> Piece:
+        if self._legacy:
+            return self._chunk({"function_call": fields["function"]})
         return self._chunk({"tool_calls": [{"index": block.call, **fields}]})
 
 

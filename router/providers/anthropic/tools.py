@@ -22,7 +22,8 @@ _FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "re
 def convert_tools(body: Mapping[str, Any], model: Model, dropped: dict[str, None]) -> list[dict[str, Any]]:
     """Raises `BadRequest` for tools that are none."""
     given = body.get("tools")
-    if given is None and (legacy := body.get("functions")) is not None:
+    if is_legacy(body):
+        legacy = body["functions"]
         given = [{"type": "function", "function": f} for f in legacy] if isinstance(legacy, list) else legacy
     if given is None:
         return []
@@ -130,9 +131,18 @@ def convert_choice(
         raise BadRequest(
             "'tool_choice' must be auto, none, required or a function.", param="tool_choice", code="invalid_value"
         )
-    if body.get("parallel_tool_calls") is False and (choice is None or choice["type"] != "none"):
+    single = body.get("parallel_tool_calls") is False or is_legacy(body)  # an answer has one `function_call`
+    if single and (choice is None or choice["type"] != "none"):
         choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
     return choice
+
+
+def is_legacy(body: Mapping[str, Any]) -> bool:
+    """Whether the client speaks of `functions`, the form before `tools`: it reads calls in that form only.
+
+    https://platform.openai.com/docs/api-reference/chat/create#chat-create-functions
+    """
+    return body.get("tools") is None and body.get("functions") is not None
 
 
 def custom_names(body: Mapping[str, Any]) -> frozenset[str]:
