@@ -282,10 +282,10 @@ def test_hostile_text_costs_little() -> None:
 @pytest.mark.parametrize("hostile", ["\n<task></task>" * 28_000, "\n<rules>" * 48_000 + "</rules>"])
 def test_many_hostile_messages_cost_no_more_than_a_few(hostile: str) -> None:
     parts = [{"type": "text", "text": hostile}] * 75
-    began = time.process_time()
+    began = time.perf_counter()
     text_to_classify([user(hostile)] * 75)
     text_to_classify([user(parts)])
-    assert time.process_time() - began < 2
+    assert time.perf_counter() - began < 2
 
 
 def test_turns_before_a_great_deal_of_harness_text_are_not_read() -> None:
